@@ -1,0 +1,43 @@
+"""
+The one logger, ``tempscope``.
+
+Messages are constant; what varies stands in ``extra`` fields that begin with ``tempscope_``.
+Debug for every creation and deletion, warning for anything left behind.
+Paths at debug level only; warnings carry labels and tokens (names of files can be secrets).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from tempscope._names import escape
+
+
+__all__ = ["LOGGER", "debug", "debugging", "warn"]
+
+LOGGER: Final = logging.getLogger("tempscope")
+LOGGER.addHandler(logging.NullHandler())
+
+
+def debugging() -> bool:
+    """Return whether anybody listens at debug level; asked first where building fields costs."""
+    return LOGGER.isEnabledFor(logging.DEBUG)
+
+
+def debug(message: str, **fields: Any) -> None:
+    """Log *message* at debug level with *fields*."""
+    if LOGGER.isEnabledFor(logging.DEBUG):
+        LOGGER.debug(message, extra=_extra(fields))
+
+
+def warn(message: str, **fields: Any) -> None:
+    """Log *message* as a warning with *fields*."""
+    LOGGER.warning(message, extra=_extra(fields))
+
+
+def _extra(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        f"tempscope_{key}": escape(value) if isinstance(value, str) else value
+        for key, value in fields.items()
+    }
