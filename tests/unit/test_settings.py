@@ -1,0 +1,407 @@
+"""Settings: defaults, mappings, the environment, TOML, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tempscope.errors import ConfigurationError
+from tempscope.policies import DeleteOnClose, ExpireAfter, KeepAll, KeepLast, KeepOnFailure, keep_if_any
+from tempscope.settings import Settings
+
+
+DEFAULTS = {
+    "backend": "disk",
+    "base_dir": None,
+    "application": None,
+    "policy": "delete_on_close",
+    "label": None,
+    "quota": None,
+    "strict": False,
+    "sweep_on_start": True,
+    "background_removal": False,
+    "trust_locks": False,
+    "threshold": "0B",
+    "max_bytes": None,
+    "max_files": None,
+    "spill": True,
+    "spill_above": None,
+    "janitor_interval": "30m",
+}
+FLAGS = ("strict", "sweep_on_start", "background_removal", "trust_locks", "spill")
+
+
+def test_the_defaults():
+    """Without any configuration the settings are these."""
+    assert Settings().as_dict() == DEFAULTS
+    assert Settings().policy == DeleteOnClose()
+
+
+@pytest.mark.parametrize("mapping", [None, {}, {"backend": None}, dict.fromkeys(DEFAULTS)])
+def test_what_is_absent_or_none_is_the_default(mapping):
+    """An absent mapping, an empty one, and values that are None give the defaults."""
+    assert Settings.from_mapping(mapping) == Settings()
+    assert Settings.from_mapping() == Settings()
+
+
+def test_a_partial_mapping_leaves_the_rest_at_its_default():
+    """What stands in a mapping is taken, the rest is the default."""
+    settings = Settings.from_mapping({"backend": "ram", "policy": {"kind": "keep_on_failure", "at_most": 5}})
+    assert settings == Settings(backend="ram", policy=KeepOnFailure(at_most=5))
+
+
+def test_values_are_taken_in_every_form_they_have():
+    """Sizes, durations, numbers, flags, paths and policies are taken as objects and as their text."""
+    written = Settings.from_mapping(
+        {
+            "base_dir": "/var/tmp",
+            "policy": "keep_all",
+            "quota": "20 GiB",
+            "threshold": "1024KiB",
+            "max_bytes": "1KiB",
+            "max_files": " 7 ",
+            "spill_above": "1GB",
+            "janitor_interval": "90m",
+            "strict": "Yes",
+        }
+    )
+    built = Settings(
+        base_dir=Path("/var/tmp"),
+        policy=KeepAll(),
+        quota="20GiB",
+        threshold="1MiB",
+        max_bytes=1024,
+        max_files=7,
+        spill_above="1000MB",
+        janitor_interval=timedelta(hours=1.5),
+        strict=True,
+    )
+    assert written == built
+    assert (built.quota, built.threshold, built.max_bytes, built.janitor_interval) == (
+        "20GiB",
+        "1MiB",
+        1024,
+        "1h30m",
+    )
+
+
+def test_a_bare_number_is_a_size_only_under_a_name_in_bytes():
+    """max_bytes takes a bare number of bytes, also as text; the other sizes and durations want a unit."""
+    assert Settings.from_mapping({"max_bytes": 1024}) == Settings.from_mapping({"max_bytes": "1024"})
+    for key in ("quota", "threshold", "spill_above", "janitor_interval"):
+        for value in (1024, "1024"):
+            with pytest.raises(
+                ConfigurationError, match=rf"^{key} cannot be {value!r}: a bare number has no unit"
+            ):
+                Settings.from_mapping({key: value})
+
+
+@pytest.mark.parametrize("key", FLAGS)
+@pytest.mark.parametrize(
+    ("word", "meaning"),
+    [
+        *((word, True) for word in ("true", "YES", " on ", "1", True)),
+        *((word, False) for word in ("False", "no", "off", "0", False)),
+    ],
+)
+def test_flags_are_written_in_these_words(key, word, meaning):
+    """A flag is true, yes, on or 1, or false, no, off or 0, in any case."""
+    assert getattr(Settings.from_mapping({key: word}), key) is meaning
+
+
+def test_the_home_directory_is_filled_in(monkeypatch):
+    """A leading ~ in base_dir is the home directory."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert Settings(base_dir="~/scratch").base_dir == Path("/home/somebody/scratch")
+    assert Settings(base_dir=Path("~/scratch")).base_dir == Path("/home/somebody/scratch")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("backend", "disc", "'disk', 'ram', 'memory' or 'hardlink'; did you mean 'disk'?"),
+        ("backend", "Disk", "'disk', 'ram'"),
+        ("backend", 3, "'disk', 'ram'"),
+        ("backend", [], "'disk', 'ram'"),
+        ("base_dir", "", "path of a directory"),
+        ("base_dir", 3, "path of a directory"),
+        ("base_dir", b"/tmp", "path of a directory"),
+        ("base_dir", "/tmp/\0", "path of a directory"),
+        ("application", " ", "not empty"),
+        ("label", 3, "text"),
+        ("quota", "lots", "'10GiB'"),
+        ("quota", "0B", "at least 1B"),
+        ("quota", True, "'10GiB'"),
+        ("strict", "maybe", "true, yes, on or 1, or false, no, off or 0"),
+        ("spill", 1, "true, yes"),
+        ("sweep_on_start", [], "true, yes"),
+        ("trust_locks", "", "true, yes"),
+        ("background_removal", 0.0, "true, yes"),
+        ("threshold", "-1B", "at least 0B"),
+        ("max_bytes", 0, "at least 1B"),
+        ("max_bytes", 1.5, "'10GiB'"),
+        ("max_files", 0, "at least 1"),
+        ("max_files", "-3", "whole number"),
+        ("max_files", "many", "whole number"),
+        ("max_files", True, "whole number"),
+        ("max_files", "9" * 5000, "whole number"),
+        ("spill_above", "1G", "'10GiB'"),
+        ("janitor_interval", "0s", "more than zero"),
+        ("janitor_interval", "often", "'24h'"),
+        ("policy", "keep_al", "did you mean 'keep_all'?"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_key_and_what_is_allowed(key, value, allowed):
+    """A bad value raises an error that names the key, the value and what is allowed."""
+    for build in (Settings.from_mapping, lambda mapping: Settings(**mapping)):
+        with pytest.raises(ConfigurationError) as caught:
+            build({key: value})
+        assert str(caught.value).startswith(f"{key} cannot be {value!r}"[:100])
+        assert allowed in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["backnd", "BACKEND", "spil_above", "xyz", 3, None])
+def test_an_unknown_key_is_refused(key):
+    """An unknown key raises, even with None, naming key, value, all settings and the nearest one."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_mapping({"backend": "disk", key: None})
+    message = str(caught.value)
+    assert message.startswith(
+        f"there is no setting {key!r} (given as None): the settings are backend, base_dir, "
+    )
+    near = {"backnd": "backend", "spil_above": "spill_above"}.get(key)
+    assert message.endswith(f"; did you mean {near!r}?" if near else "janitor_interval")
+
+
+@pytest.mark.parametrize("mapping", [[], "backend", 3])
+def test_settings_come_from_a_mapping(mapping):
+    """What is no mapping is refused."""
+    with pytest.raises(ConfigurationError, match="must be a mapping"):
+        Settings.from_mapping(mapping)
+
+
+def test_nothing_can_spill_above_a_size_while_nothing_may_spill():
+    """spill_above without spill contradicts itself and is refused."""
+    with pytest.raises(ConfigurationError, match="spill_above cannot be '1MiB' while spill is False"):
+        Settings(spill=False, spill_above="1MiB")
+    assert Settings(spill=True, spill_above="1MiB").spill_above == "1MiB"
+
+
+def test_settings_are_a_value():
+    """Settings are frozen, compare by value, and survive evolving and pickling."""
+    settings = Settings(policy=KeepOnFailure(for_="3d"), quota="1GiB", max_bytes=7, base_dir="/x")
+    assert attrs.evolve(settings) == settings == pickle.loads(pickle.dumps(settings))
+    assert hash(settings) == hash(attrs.evolve(settings))
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        settings.backend = "ram"
+    with pytest.raises(TypeError):
+        Settings("ram")
+
+
+sizes = st.integers(1, 2**50).map(lambda size: f"{size}B")
+policies = st.recursive(
+    st.one_of(
+        st.just(DeleteOnClose()),
+        st.just(KeepAll()),
+        st.builds(
+            KeepOnFailure,
+            at_most=st.none() | st.integers(1, 99),
+            for_=st.none() | st.integers(1, 10**9).map(lambda n: f"{n}ms"),
+            up_to=st.none() | sizes,
+        ),
+        st.builds(KeepLast, st.integers(1, 99)),
+        st.builds(ExpireAfter, st.timedeltas(timedelta(seconds=1), timedelta(days=9999))),
+    ),
+    lambda inner: st.lists(inner, min_size=1, max_size=3).map(lambda members: keep_if_any(*members)),
+    max_leaves=3,
+)
+words = st.none() | st.text(min_size=1).filter(str.strip)
+settings_of_any_kind = st.builds(
+    Settings,
+    backend=st.sampled_from(["disk", "ram", "memory", "hardlink"]),
+    base_dir=st.none()
+    | st.text(st.characters(exclude_characters="\0~", exclude_categories=["Cs"]), min_size=1),
+    application=words,
+    policy=policies,
+    label=words,
+    quota=st.none() | sizes,
+    strict=st.booleans(),
+    sweep_on_start=st.booleans(),
+    background_removal=st.booleans(),
+    trust_locks=st.booleans(),
+    threshold=st.just("0B") | sizes,
+    max_bytes=st.none() | st.integers(1, 2**50),
+    max_files=st.none() | st.integers(1, 2**50),
+    spill_above=st.none() | sizes,
+    janitor_interval=st.integers(1, 10**9).map(lambda n: f"{n}ms"),
+)
+
+
+@given(settings_of_any_kind)
+def test_as_dict_is_read_back(settings):
+    """as_dict gives plain types, also for JSON, from which the same settings are made."""
+    plain = settings.as_dict()
+    assert list(plain) == list(DEFAULTS)
+    assert Settings.from_mapping(plain) == settings
+    assert Settings.from_mapping(json.loads(json.dumps(plain))) == settings
+
+
+def test_the_environment_has_every_setting():
+    """Each setting has a variable, named TEMPSCOPE_ and the setting in capitals; others are not looked at."""
+    environ = {
+        "PATH": "/bin",
+        "tempscope_backend": "x",
+        "TEMPSCOPE_BACKEND": "memory",
+        "TEMPSCOPE_BASE_DIR": "/var/tmp",
+        "TEMPSCOPE_APPLICATION": "cutter",
+        "TEMPSCOPE_POLICY": '{kind = "keep_on_failure", at_most = 5, for = "3d"}',
+        "TEMPSCOPE_LABEL": "video",
+        "TEMPSCOPE_QUOTA": "20GiB",
+        "TEMPSCOPE_STRICT": "yes",
+        "TEMPSCOPE_SWEEP_ON_START": "no",
+        "TEMPSCOPE_BACKGROUND_REMOVAL": "on",
+        "TEMPSCOPE_TRUST_LOCKS": "1",
+        "TEMPSCOPE_THRESHOLD": "1MiB",
+        "TEMPSCOPE_MAX_BYTES": "1024",
+        "TEMPSCOPE_MAX_FILES": "1000",
+        "TEMPSCOPE_SPILL": "true",
+        "TEMPSCOPE_SPILL_ABOVE": "64MiB",
+        "TEMPSCOPE_JANITOR_INTERVAL": "10m",
+    }
+    assert Settings.from_env(environ).as_dict() == {
+        "backend": "memory",
+        "base_dir": "/var/tmp",
+        "application": "cutter",
+        "policy": {
+            "kind": "keep_on_failure",
+            "on": ["failed", "never_closed"],
+            "at_most": 5,
+            "for": "3d",
+            "up_to": "10GiB",
+        },
+        "label": "video",
+        "quota": "20GiB",
+        "strict": True,
+        "sweep_on_start": False,
+        "background_removal": True,
+        "trust_locks": True,
+        "threshold": "1MiB",
+        "max_bytes": 1024,
+        "max_files": 1000,
+        "spill": True,
+        "spill_above": "64MiB",
+        "janitor_interval": "10m",
+    }
+    assert {name for name in environ if name.startswith("TEMPSCOPE_")} == {
+        f"TEMPSCOPE_{name.upper()}" for name in DEFAULTS
+    }
+
+
+def test_this_processs_environment_is_the_usual_one(monkeypatch):
+    """Without an argument the variables of this process count."""
+    monkeypatch.setenv("TEMPSCOPE_BACKEND", "ram")
+    assert Settings.from_env().backend == "ram"
+    assert Settings.from_env({}) == Settings()
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_variable_is_as_good_as_none(value):
+    """An empty variable is the default."""
+    assert Settings.from_env({f"TEMPSCOPE_{name.upper()}": value for name in DEFAULTS}) == Settings()
+
+
+def test_an_unknown_variable_is_refused_without_its_value():
+    """An unknown TEMPSCOPE_ variable raises, naming it and the nearest known one, but not what it holds."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env({"TEMPSCOPE_BACKND": "hunter2"})
+    message = str(caught.value)
+    assert message.startswith("the environment variable 'TEMPSCOPE_BACKND' is no setting: ")
+    assert message.endswith("did you mean 'TEMPSCOPE_BACKEND'?")
+    assert "hunter2" not in message
+
+
+def test_a_bad_variable_is_named():
+    """A variable with a bad value raises an error that names the variable, the value and what is allowed."""
+    with pytest.raises(
+        ConfigurationError, match=r"variable TEMPSCOPE_STRICT: strict cannot be 'maybe': .*true, yes"
+    ):
+        Settings.from_env({"TEMPSCOPE_BACKEND": "ram", "TEMPSCOPE_STRICT": "maybe"})
+    with pytest.raises(ConfigurationError, match="spill_above cannot be '1MiB' while spill is False"):
+        Settings.from_env({"TEMPSCOPE_SPILL": "no", "TEMPSCOPE_SPILL_ABOVE": "1MiB"})
+
+
+DOCUMENT = """
+[{table}]
+backend = "hardlink"
+max_bytes = 1024
+strict = true
+
+[{table}.policy]
+in_order = ["keep_on_failure", {{kind = "size_budget", max_bytes = "1GiB"}}]
+"""
+
+
+@pytest.mark.parametrize("table", ["tempscope", "tool.tempscope"])
+def test_toml_has_the_settings_in_a_table(tmp_path, table):
+    """The settings stand in [tempscope] or [tool.tempscope], in text or in a file; others do not count."""
+    text = DOCUMENT.format(table=table) + "\n[tool.other]\nbackend = 3\n[project]\nname = 'x'\n"
+    file = tmp_path / "a=b.toml"
+    file.write_text(text)
+    plain = tmp_path / "plain.toml"
+    plain.write_text(text)
+    settings = Settings.from_toml(text)
+    assert settings == Settings.from_toml(file) == Settings.from_toml(plain) == Settings.from_toml(str(plain))
+    assert (settings.backend, settings.max_bytes, settings.strict) == ("hardlink", 1024, True)
+    assert repr(settings.policy).startswith("in_order(KeepOnFailure(")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "[tool.other]\nx = 1", "[tempscope]", "tool = 3", "name = 'x'"])
+def test_toml_without_settings_is_the_defaults(text):
+    """A document without a table of ours, or with an empty one, gives the defaults."""
+    assert Settings.from_toml(text) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[tempscope", r"^in the TOML text: that is no TOML: "),
+        (
+            "[tempscope]\nbackend = 'disc'",
+            r"^in the TOML text: backend cannot be 'disc': .*did you mean 'disk'",
+        ),
+        ("[tempscope]\nbackent = 'disk'", r"no setting 'backent' \(given as 'disk'\)"),
+        ("backend = 'disk'", r"'backend' stands in no table; .*under \[tempscope\]"),
+        ("[tempscope]\n[tool.tempscope]", r"both \[tempscope\] and \[tool\.tempscope\]"),
+        ("tempscope = 3", r"tempscope cannot be 3: it must be a table"),
+    ],
+)
+def test_bad_toml_is_refused(text, message):
+    """What is no TOML, has settings in the wrong place, or bad ones, raises an error that says so."""
+    with pytest.raises(ConfigurationError, match=message):
+        Settings.from_toml(text)
+
+
+def test_a_bad_toml_file_is_named(tmp_path):
+    """A file that is missing, is no text or holds a bad value raises an error with its path."""
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[tempscope]\nbackend = 'disc'")
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe")
+    for path, message in [
+        (bad, "backend cannot be 'disc'"),
+        (binary, "it cannot be read"),
+        (tmp_path / "missing.toml", "it cannot be read"),
+        (tmp_path, "it cannot be read"),
+    ]:
+        with pytest.raises(ConfigurationError, match=message) as caught:
+            Settings.from_toml(path)
+        assert str(caught.value).startswith(f"in {str(path)!r}: ")
+        assert caught.value.path == str(path)
+        assert caught.value.__cause__ is not None
