@@ -28,12 +28,24 @@ class SystemClock:
 
     if hasattr(time, "CLOCK_BOOTTIME"):
 
-        def now(self) -> Instant:
-            """Return the present; boot time runs on through suspend (``clock_gettime(2)``)."""
-            return Instant(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), boot_id())
+        def read(self) -> tuple[float, float]:
+            """Return wall and boot time, for :meth:`at`; boot time runs on through suspend."""
+            return time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+
+        def at(self, reading: tuple[float, float]) -> Instant:
+            """Return the instant of a *reading* that this process took."""
+            return Instant(*reading, boot_id())
 
     else:
 
-        def now(self) -> Instant:
-            """Return the present; without a boot clock wall time alone decides ages."""
-            return Instant(time.time(), time.monotonic(), "")
+        def read(self) -> tuple[float, float]:
+            """Return wall time and a monotonic one, for :meth:`at`."""
+            return time.time(), time.monotonic()
+
+        def at(self, reading: tuple[float, float]) -> Instant:
+            """Return the instant of a *reading*; without a boot clock wall time alone decides ages."""
+            return Instant(*reading, "")
+
+    def now(self) -> Instant:
+        """Return the present."""
+        return self.at(self.read())

@@ -9,6 +9,7 @@ Paths at debug level only; warnings carry labels and tokens (names of files can 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any, Final
 
 from tempscope._names import escape
@@ -37,7 +38,11 @@ def warn(message: str, **fields: Any) -> None:
 
 
 def _extra(fields: dict[str, Any]) -> dict[str, Any]:
-    return {
-        f"tempscope_{key}": escape(value) if isinstance(value, str) else value
-        for key, value in fields.items()
-    }
+    return {f"tempscope_{key}": _shown(value) for key, value in fields.items()}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Path):
+        # The text of a path in memory would move the file to disk; what it displays does not.
+        value = getattr(value, "display", None) or str(value)
+    return escape(value) if isinstance(value, str) else value

@@ -9,6 +9,7 @@ and every case-folding or normalising file system takes.
 from __future__ import annotations
 
 import os
+import re
 
 from tempscope.errors import InvalidNameError
 
@@ -28,6 +29,8 @@ _WINDOWS_FORBIDDEN = frozenset('<>"|?*') if _ON_WINDOWS else frozenset[str]()
 _WINDOWS_DEVICES = frozenset(
     ["con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))]
 )
+# What most names look like, told at once; whatever does not match is looked at closely.
+_ORDINARY = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}").fullmatch
 _MAX_CHECKED = 1024
 _MAX_LABEL = 1_000
 _checked: set[tuple[str, str]] = set()
@@ -35,9 +38,16 @@ _checked: set[tuple[str, str]] = set()
 
 def escape(text: str, limit: int = 200) -> str:
     """Return *text* fit for a message or a log line: printable, one line, at most *limit* characters."""
-    shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
+    shown = text if text.isprintable() else "".join(map(_escaped, text))
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def _escaped(char: str) -> str:
+    if char.isprintable():
+        return char
+    if 0xDC80 <= ord(char) <= 0xDCFF:  # a byte of a name that is no UTF-8, as Python keeps it
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
 
 
 def check_name(name: str) -> str:
@@ -51,6 +61,8 @@ def check_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise InvalidNameError(f"a name must be text, not {type(name).__name__}")
+    if _ORDINARY(name) and not _ON_WINDOWS:
+        return name
     if not name.strip(" "):
         raise InvalidNameError(f"{name!r} cannot be a name: it is empty or only spaces")
     if name in (".", ".."):
@@ -72,8 +84,12 @@ def check_affixes(prefix: str, suffix: str) -> None:
     Raises:
         InvalidNameError: As :func:`check_name`; ``..`` is refused anywhere in them.
     """
-    if (prefix, suffix) in _checked:
-        return
+    try:
+        if (prefix, suffix) in _checked:
+            return
+    except TypeError:
+        # Unhashable, so no text: said below.
+        pass
     for what, text in (("prefix", prefix), ("suffix", suffix)):
         if not isinstance(text, str):
             raise InvalidNameError(f"a {what} must be text, not {type(text).__name__}")

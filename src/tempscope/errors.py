@@ -111,7 +111,8 @@ def _rebuild(
     cls: type[TempscopeError], args: tuple[Any, ...], state: dict[str, Any], notes: Sequence[str] | None
 ) -> TempscopeError:
     error = cls(*args)
-    error.__dict__.update(state)
+    for key, value in state.items():
+        setattr(error, key, value)
     error.__cause__ = state.get("cause")
     for note in notes or ():
         error.add_note(note)
@@ -189,12 +190,17 @@ class StorageError(TempscopeError, OSError):
         # OSError fills errno, strerror and filename from these three; a path in
         # memory must not be asked for its text here, which would move it to disk.
         OSError.__init__(self, errno, message)
+        self.filename = path
         self._message = message
         self.path = path
         self.scope = scope
         self.cause = cause
         if cause is not None:
             self.__cause__ = cause
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rebuild, (cls, args, state, notes) = super().__reduce__()
+        return rebuild, (cls, args, {**state, "errno": self.errno, "filename": self.filename}, notes)
 
 
 class BaseDirectoryError(StorageError):
@@ -274,7 +280,8 @@ class CleanupFailed(TempscopeError, ExceptionGroup[Exception]):
     Catch it as itself, as :class:`TempscopeError`, or piecewise with ``except*``.
     """
 
-    def __new__(cls, message: str, exceptions: Sequence[Exception], **context: Any) -> Self:
+    def __new__(cls, message: str, exceptions: Sequence[Exception], **_context: Any) -> Self:
+        """Make the group; what it is about is taken by ``__init__``."""
         return super().__new__(cls, message, exceptions)
 
     def __init__(self, message: str, exceptions: Sequence[Exception], **context: Any) -> None:

@@ -289,6 +289,23 @@ class ScopeRecord(Record):
             limits.append(verdict.until - (self.closed or self.opened).wall)
         return any(self.age(now) >= limit for limit in limits)
 
+    def never_closed_by(self, now: Instant) -> ScopeRecord:
+        """
+        Return the record as of a scope that was never closed and is found at *now*.
+
+        Its verdict is what its owner wanted for that case; if it is to be kept until a time that
+        has passed, it is to be deleted.
+        """
+        found = attrs.evolve(
+            self,
+            closed=self.closed or now,
+            outcome=self.outcome or Outcome("never_closed"),
+            verdict=self.never_closed,
+        )
+        if self.never_closed.keep and found.expired(now):
+            return attrs.evolve(found, verdict=Verdict(False, "it was never closed, and its time has passed"))
+        return found
+
 
 @attrs.frozen
 class Entry(Record):

@@ -17,22 +17,29 @@ The numbers in brackets are clauses of ``docs/reference/contract.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
 
-from tempscope.model import Capability, Instant, Removal, ScopeRecord, StagedMethod, Usage, Verdict
+from tempscope.model import Capability, Entry, Instant, Removal, ScopeRecord, StagedMethod, Usage, Verdict
 
 
 __all__ = [
     "CleanupPolicy",
     "Clock",
+    "CommandLease",
     "GivingUp",
+    "HandingOver",
     "OutsidePathJournal",
     "Progress",
     "StagedFile",
+    "Sweepable",
+    "Sweeping",
+    "TakingOver",
     "TempArea",
     "TempStorage",
+    "UnnamedFiles",
 ]
 
 Progress: TypeAlias = Callable[[int, int], object]
@@ -152,7 +159,7 @@ class TempArea(Protocol):
         Bring an outside file or directory into the area as *name*.
 
         The source's content, mode, times and link target stay as they are, whatever happens (5.5).
-        With ``writable=True`` the result shares nothing that a write could reach.
+        With ``writable=True`` the result shares nothing that a write could reach (5.10).
         Nothing of a copy that failed or was cancelled stays (5.6).
 
         Args:
@@ -162,7 +169,7 @@ class TempArea(Protocol):
 
             writable: Whether the job may write to it.
 
-            progress: Called with bytes done and in all while copying.
+            progress: Called with bytes done and in all while copying (7.4).
 
         Raises:
             PathMissingError: If the source is not there.
@@ -191,7 +198,7 @@ class TempArea(Protocol):
         Whoever looks at *destination* sees the old content or the new, whole (5.1).
         If it fails the file is still in the area, and nothing half-written is visible (5.3).
         A link at the destination is replaced, not followed (5.4).
-        What came in by hard link is copied, so that the product is no alias of a source.
+        What came in by hard link is copied, so that the product is no alias of a source (5.9).
 
         Args:
             path: A path of this area.
@@ -204,7 +211,7 @@ class TempArea(Protocol):
             durable: Whether content and name are on the disk before the call returns.
 
             mode: The permissions of the result; None is what the destination had, else 0o666
-                less the umask.
+                less the umask (5.7).
 
             progress: As in :meth:`take_in`.
 
@@ -212,7 +219,7 @@ class TempArea(Protocol):
             *destination*.
 
         Raises:
-            ForeignPathError: If *path* is not in this area, or *destination* is.
+            ForeignPathError: If *path* is not in this area, or *destination* is (5.8).
 
             PathMissingError: If *path*, or the destination's parent, is not there.
 
@@ -257,7 +264,7 @@ class TempArea(Protocol):
         Close the area and keep its files, with *record*, until somebody decides otherwise.
 
         Either all of it is kept, or the error says that nothing moved (3.4).
-        Doing it twice is not an error.
+        Doing it twice is not an error (4.4).
 
         Args:
             record: What to remember: closing time, outcome, verdict.
@@ -266,7 +273,7 @@ class TempArea(Protocol):
             The record with its new state and the directory where the files stand now.
 
         Raises:
-            UnsupportedError: Without :attr:`Capability.RETAIN`.
+            UnsupportedError: Without :attr:`Capability.RETAIN` (9.5).
 
             StorageError: If it cannot be kept; the files stay where they are.
         """
@@ -278,8 +285,8 @@ class TempArea(Protocol):
 
         Never raises for something that cannot be removed: that is in the result, and a later
         sweep finds it (4.5).
-        Removing twice is not an error (4.2); afterwards every other method raises
-        :class:`ScopeClosedError` (4.3).
+        Removing twice is not an error (4.2); afterwards whatever makes, moves or deletes something
+        raises :class:`ScopeClosedError`, and usage is nothing (4.3).
         """
         ...
 
@@ -348,7 +355,7 @@ class TempStorage(Protocol):
 
         Open areas are removed (4.8).
         Closing twice is not an error; afterwards :meth:`open_area` raises
-        :class:`ScopeClosedError`.
+        :class:`ScopeClosedError` (4.9).
         """
         ...
 
@@ -399,6 +406,55 @@ class CleanupPolicy(Protocol):
         ...
 
 
+class Sweeping(Protocol):
+    """
+    One look over a storage, to take back what no living owner holds; see :class:`Sweepable`.
+
+    Lives for one ``with`` block; used by one thread.
+    """
+
+    @property
+    def live(self) -> int:
+        """How many living owners were met so far."""
+        ...
+
+    @property
+    def left(self) -> tuple[Entry, ...]:
+        """What was met so far and is not to be touched, each with the reason."""
+        ...
+
+    def records(self) -> Iterable[ScopeRecord]:
+        """
+        Tell what no living owner holds: orphaned, retained, handed over, given up, and in trash.
+
+        What is told may be held, safe from others, until the next one is asked for.
+        What must go last, because something told before it may still stand in it, is trash.
+        """
+        ...
+
+    def reclaim(self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool = False) -> Removal:
+        """
+        Do what :meth:`TempStorage.reclaim` does; with *dry_run* touch nothing and say what that would be.
+
+        If the result has entries of the kind ``"removed"``, each is one thing that a sweep counts.
+        """
+        ...
+
+
+@runtime_checkable
+class Sweepable(Protocol):
+    """
+    Makes sweeping cheap (beside :attr:`Capability.CRASH_SWEEP`).
+
+    Without it a sweep goes by :meth:`TempStorage.areas` and :meth:`TempStorage.reclaim`, which tells
+    the scopes of the living too, and cannot tell beforehand what would be refused.
+    """
+
+    def sweeping(self) -> AbstractContextManager[Sweeping]:
+        """Return what to look with; entering it raises if the storage's place is broken."""
+        ...
+
+
 @runtime_checkable
 class GivingUp(Protocol):
     """
@@ -433,4 +489,82 @@ class OutsidePathJournal(Protocol):
 
     def forget_outside(self, path: Path) -> None:
         """Take *path* back: it was deleted, unregistered or kept."""
+        ...
+
+
+@runtime_checkable
+class HandingOver(Protocol):
+    """
+    Lets a scope wait for another process (:attr:`Capability.HAND_OVER`).
+
+    An area that has it serves :meth:`TempFileManager.detach`.
+    """
+
+    def hand_over(self, record: ScopeRecord, outside: Mapping[str, str]) -> str:
+        """
+        Close the area and let its files wait, whole, under a token.
+
+        Args:
+            record: What to remember; its verdict says how long it may wait.
+
+            outside: Registered outside paths, each with its identity or an empty text.
+
+        Returns:
+            The token that :meth:`TakingOver.take_over` wants, in whatever process.
+
+        Raises:
+            StorageError: If it cannot be done; the area is still open then.
+        """
+        ...
+
+
+@runtime_checkable
+class TakingOver(Protocol):
+    """
+    Gives a waiting scope to whoever has its token (:attr:`Capability.HAND_OVER`).
+
+    A storage that has it serves :meth:`TempScopes.attach`.
+    """
+
+    def take_over(self, token: str) -> tuple[ScopeRecord, TempArea, Mapping[str, str]]:
+        """
+        Return the scope that waits under *token*: its record, its area, its outside paths.
+
+        Of two callers one gets it.
+
+        Raises:
+            HandOverError: If the token is malformed, unknown, used before, or expired.
+
+            StorageError: If the system refuses; the scope still waits then.
+        """
+        ...
+
+
+@runtime_checkable
+class CommandLease(Protocol):
+    """
+    Lets a child command hold the scope it works in (:attr:`Capability.COMMAND_LEASE`).
+
+    An area that has it serves :meth:`TempFileManager.popen_kwargs`.
+    """
+
+    def lease_fd(self) -> int:
+        """
+        Return a descriptor that holds the area for whoever has a copy of it.
+
+        The same one at every call; closed with the area.
+        """
+        ...
+
+
+@runtime_checkable
+class UnnamedFiles(Protocol):
+    """
+    Makes files that never had a name (:attr:`Capability.UNNAMED_FILES`).
+
+    An area that has it serves :meth:`TempFileManager.unnamed_file`.
+    """
+
+    def unnamed_file(self, mode: str) -> IO[Any]:
+        """Return an open file without a name; it goes with its last descriptor."""
         ...
