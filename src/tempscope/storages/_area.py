@@ -1,0 +1,368 @@
+"""
+One scope's area on disk: what :class:`~tempscope.protocols.TempArea` promises, done to a directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from tempscope import _log
+from tempscope._names import check_name, escape
+from tempscope.errors import (
+    ForeignPathError,
+    LeaseLostError,
+    PathMissingError,
+    ScopeClosedError,
+    StorageError,
+)
+from tempscope.model import Entry, Removal, ScopeRecord, Usage
+from tempscope.protocols import Progress, StagedFile
+from tempscope.storages._area_directory import AreaDirectory
+from tempscope.storages._delete import remove_contents, remove_entry
+from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._failure import storage_error
+from tempscope.storages._identity import Identity
+from tempscope.storages._instance import Instance, is_named
+from tempscope.storages._journal import OutsidePath
+from tempscope.storages._link import stage_file
+from tempscope.storages._measure import measure
+from tempscope.storages._openat2 import open_subdirectory
+from tempscope.storages._publish import publish_file
+from tempscope.storages._record_file import write_record
+from tempscope.storages._root import make_private_directory
+from tempscope.storages._token import new_token
+
+
+__all__ = ["LocalArea"]
+
+_ONE_REMOVED = Removal(removed=1)
+_NOTHING = Removal()
+_PLAIN_PATH = type(Path())
+
+
+class LocalArea(AreaDirectory):
+    """
+    The directory of one scope; see :class:`~tempscope.protocols.TempArea`.
+
+    Lives from the scope's first file to its close; all threads of the job may use it.
+    """
+
+    __slots__ = ()
+
+    # -- making
+
+    @property
+    def record(self) -> ScopeRecord:
+        """The scope's record, with its directory where one was made."""
+        return attrs.evolve(self._record, directory=Path(self._path)) if self._path else self._record
+
+    @property
+    def directory(self) -> Path:
+        """The area's directory, made when first asked for."""
+        with self._lock:
+            self._open()
+            return Path(self._path)
+
+    def create_file(self, name: str) -> Path:
+        """Make a new empty file of exactly that name, mode 0600."""
+        check_name(name)
+        with self._lock:
+            create = self._create or self._open()
+            try:
+                # One call into C from open to close: no signal handler can lose the descriptor.
+                any(map(os.close, map(create, (name,))))
+                if self._instance.strips_owner_bits:  # type: ignore[union-attr]
+                    os.chmod(name, 0o600, dir_fd=self._descriptor.fd)
+            except OSError as error:
+                self._once_more(error, name, lambda: any(map(os.close, map(self._open(), (name,)))))
+        return _PLAIN_PATH(f"{self._path}/{name}")
+
+    def create_dir(self, name: str) -> Path:
+        """Make a new empty directory of exactly that name, mode 0700."""
+        check_name(name)
+        with self._lock:
+            self._open()
+            try:
+                self._make_directory(name)
+            except OSError as error:
+                self._once_more(error, name, lambda: self._make_directory(name))
+        return _PLAIN_PATH(f"{self._path}/{name}")
+
+    def _make_directory(self, name: str) -> None:
+        self._open()
+        if self._instance.strips_owner_bits:  # type: ignore[union-attr]
+            make_private_directory(self._descriptor.fd, name).close()
+        else:
+            os.mkdir(name, 0o700, dir_fd=self._descriptor.fd)
+
+    def _once_more(self, error: OSError, name: str, make: Callable[[], object]) -> None:
+        """After *error*: make it again if only our descriptors were closed; else raise what is wrong."""
+        try:
+            if not self._came_back(error):
+                raise self._failed(error, name, "made") from error
+            make()
+        except StorageError:
+            raise
+        except OSError as again:
+            raise self._failed(again, name, "made") from again
+
+    # -- in and out
+
+    def take_in(self, source: Path, name: str, *, writable: bool, progress: Progress | None) -> StagedFile:
+        """Bring an outside file in by hard link, reflink or copy, whichever this storage can."""
+        check_name(name)
+        with self._lock:
+            own = self._own_copy()
+        with own:
+            link_from = None if writable else self._storage._link_from
+            path = _PLAIN_PATH(f"{self._path}/{name}")
+            return stage_file(source, own.fd, name, path, link_from=link_from, progress=progress)
+
+    def give_out(
+        self,
+        path: Path,
+        destination: Path,
+        *,
+        overwrite: bool,
+        durable: bool,
+        mode: int | None,
+        progress: Progress | None,
+    ) -> Path:
+        """Move a finished file to its final place, atomically."""
+        target = os.path.abspath(destination)
+        if self._path and f"{target}/".startswith(f"{self._path}/"):
+            raise ForeignPathError(
+                f"{escape(target)!r} is inside the scope: publish to a place that outlives it",
+                path=destination,
+            )
+        with self._parent_of(path) as (fd, name):
+            publish_file(fd, name, target, overwrite=overwrite, durable=durable, mode=mode, progress=progress)
+        return Path(target)
+
+    def give_up(self, path: Path) -> Path:
+        """Move *path* to a directory of its own, which no policy and no sweep touches."""
+        with self._parent_of(path) as (fd, name):
+            self._check_lease()
+            instance = self._instance
+            assert instance is not None
+            home = f"f-{new_token()}"
+            try:
+                with make_private_directory(instance.root.fd, home) as directory:
+                    self._move_home(instance, home, directory, fd, name)
+            except OSError as error:
+                raise storage_error(
+                    error, f"{escape(name)!r} cannot be kept", path=os.fspath(path), scope=self._label()
+                ) from error
+            return Path(instance.root.path, home, name)
+
+    def _move_home(self, instance: Instance, home: str, directory: Descriptor, fd: int, name: str) -> None:
+        try:
+            os.rename(name, name, src_dir_fd=fd, dst_dir_fd=directory.fd)
+        except OSError:
+            # Empty: rmdir is all that may ever be done to what was given up.
+            os.rmdir(home, dir_fd=instance.root.fd)
+            raise
+
+    # -- looking and deleting
+
+    def delete(self, path: Path) -> Removal:
+        """Remove *path* and all below it; missing is fine."""
+        text = os.fspath(path)
+        with self._lock:
+            if self._state != "open":
+                raise ScopeClosedError(
+                    f"the scope is closed: its files were {self._state}", scope=self._label()
+                )
+            if self._path and text.startswith(self._path):
+                if text == self._path:
+                    return self._empty()
+                name = text[len(self._path) + 1 :]
+                if "/" not in name and text == f"{self._path}/{name}" and name not in ("", ".", ".."):
+                    if self._create is None:
+                        self._open()
+                    return self._delete_direct(name)
+        try:
+            parent = self._parent_of(path)
+        except PathMissingError:
+            return _NOTHING
+        with parent as (fd, name):
+            return remove_entry(fd, name)
+
+    def _empty(self) -> Removal:
+        with self._own_copy() as own:
+            return remove_contents(own.fd)
+
+    def _delete_direct(self, name: str) -> Removal:
+        try:
+            os.unlink(name, dir_fd=self._descriptor.fd)
+        except FileNotFoundError:
+            return _NOTHING
+        except OSError as error:
+            self._came_back(error)
+            return remove_entry(self._descriptor.fd, name)
+        return _ONE_REMOVED
+
+    def _parent_of(self, path: Path) -> _Parent:
+        """Open the directory that *path* stands in, going down from the area without following links."""
+        text = os.fspath(path)
+        with self._lock:
+            self._open()
+            prefix = f"{self._path}/"
+            names = [part for part in text[len(prefix) :].split("/") if part not in ("", ".")]
+            if not text.startswith(prefix) or not names or ".." in names:
+                raise ForeignPathError(
+                    f"{escape(text)!r} is not in this scope, whose directory is {escape(self._path)!r}",
+                    path=path,
+                    scope=self._label(),
+                )
+            current = self._own_copy()
+        for name in names[:-1]:
+            try:
+                current = open_subdirectory(current.fd, name)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EXDEV):
+                    raise ForeignPathError(
+                        f"{escape(text)!r} leads out of this scope through {escape(name)!r}",
+                        path=path,
+                        cause=error,
+                    ) from error
+                raise self._failed(error, text, "reached") from error
+        return _Parent(current, names[-1])
+
+    def usage(self) -> Usage:
+        """Count what the area occupies now."""
+        with self._lock:
+            if self._instance is None or self._state != "open":
+                return Usage()
+            current = self._own_copy()
+        with current:
+            return measure(current.fd)
+
+    # -- outside paths
+
+    def note_outside(self, path: Path, identity: str) -> None:
+        """Write *path* into the journal, for the sweep after a crash."""
+        known = Identity.parse(identity) if identity else None
+        with self._lock:
+            self._open()
+            self._check_lease()
+            assert self._instance is not None
+            try:
+                self._instance.journal.add_outside(OutsidePath(os.fspath(path), known))
+            except OSError as error:
+                raise storage_error(
+                    error, "the path cannot be registered", path=os.fspath(path), scope=self._label()
+                ) from error
+
+    def forget_outside(self, path: Path) -> None:
+        """Take *path* out of the journal."""
+        instance = self._instance
+        if instance is None or instance.pid != os.getpid():
+            return
+        try:
+            instance.check()
+            instance.journal.drop_outside(os.fspath(path))
+        except (OSError, ValueError) as error:
+            # The sweep checks the identity before it acts, so a line too many harms nothing
+            # that is still what it was; saying so is all that is left.
+            _log.warn("a path could not be taken out of the journal", error=type(error).__name__)
+
+    # -- closing
+
+    def retain(self, record: ScopeRecord) -> ScopeRecord:
+        """Close the area and keep its files under a name that no process needs to hold."""
+        with self._lock:
+            if self._state == "retained":
+                return self._record
+            with self._own_copy() as own:
+                self._check_lease()
+                instance = self._instance
+                assert instance is not None
+                if not is_named(instance.fd, self._name, self._identity):
+                    raise self._lost(None)
+                kept = attrs.evolve(record, state="retained", owner=instance.owner)
+                kept = self._move_to_kept(instance, own, kept)
+            self._record = kept
+            self._end("retained", instance)
+            return kept
+
+    def _move_to_kept(self, instance: Instance, own: Descriptor, record: ScopeRecord) -> ScopeRecord:
+        name = f"k-{record.token}"
+        try:
+            record = attrs.evolve(record, usage=measure(own.fd))
+            write_record(own.fd, record)
+            os.rename(self._name, name, src_dir_fd=instance.fd, dst_dir_fd=instance.root.fd)
+        except OSError as error:
+            self._leave_to_sweep(instance, record)
+            raise storage_error(
+                error, "the scope cannot be kept where it should be", path=self._path, scope=self._label()
+            ) from error
+        return attrs.evolve(record, directory=Path(instance.root.path, name))
+
+    def _leave_to_sweep(self, instance: Instance, record: ScopeRecord) -> None:
+        """Write into the journal that whoever sweeps this instance shall keep the area."""
+        wanted = attrs.evolve(record, never_closed=record.verdict or record.never_closed)
+        try:
+            instance.journal.add_area(self._name, wanted)
+        except OSError as error:
+            _log.warn("a scope's verdict could not be written down", scope=self._label(), errno=error.errno)
+
+    def remove(self) -> Removal:
+        """Close the area and remove all that is in it."""
+        instance = self._instance
+        if instance is not None and instance.pid != os.getpid():
+            # Before any lock: a thread of the parent may have held it when we were forked.
+            _log.debug("an inherited area is left to the parent process", scope=self._label())
+            return _NOTHING
+        with self._lock:
+            if self._state != "open":
+                return _NOTHING
+            instance = self._instance
+            if instance is None:
+                self._state = "removed"
+                return _NOTHING
+            try:
+                removal = self._remove_from(instance)
+            except OSError as error:
+                removal = Removal(failed=1, entries=(Entry(self._path, "failed", str(error), error.errno),))
+            self._end("removed", instance)
+            return removal
+
+    def _remove_from(self, instance: Instance) -> Removal:
+        try:
+            instance.check()
+        except LeaseLostError as error:
+            return Removal(skipped=1, entries=(Entry(self._path, "skipped", str(error), error.errno),))
+        self._forget_descriptor()
+        removal = self._storage._discard(instance, self._name, self._identity)
+        if removal.failed:
+            # Out of reach of whoever still writes by name, and of this process's lifetime.
+            self._move_to_trash(instance)
+        return removal
+
+    def _move_to_trash(self, instance: Instance) -> None:
+        try:
+            os.rename(self._name, f"t-{new_token()}", src_dir_fd=instance.fd, dst_dir_fd=instance.root.fd)
+        except OSError as error:
+            _log.debug("leftovers stay in place", errno=error.errno)
+
+
+class _Parent:
+    """An open directory and a name in it, for one ``with``."""
+
+    __slots__ = ("_descriptor", "_name")
+
+    def __init__(self, descriptor: Descriptor, name: str) -> None:
+        self._descriptor = descriptor
+        self._name = name
+
+    def __enter__(self) -> tuple[int, str]:
+        return self._descriptor.fd, self._name
+
+    def __exit__(self, *_: object) -> None:
+        self._descriptor.close()

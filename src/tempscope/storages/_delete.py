@@ -1,0 +1,409 @@
+"""
+Removing a tree that may change under our hands, and may be hostile.
+
+Works relative to directory descriptors, iteratively, with a bounded number of descriptors and
+bounded memory; never follows a link, never enters a mount, never opens anything but directories,
+never changes the mode of a file (a hard link's source would change with it).
+It removes what it can, says what it cannot, and can be called again.
+
+The standard library's ``shutil.rmtree`` recurses or runs out of descriptors on deep trees, and
+empties bind mounts; see ``docs/explanation/deleting.md``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+
+import attrs
+
+from tempscope._names import escape
+from tempscope.model import Entry, EntryKind, Removal
+from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._openat2 import let_in, make_writable, open_directory, open_subdirectory
+
+
+__all__ = ["BUDGET", "remove_contents", "remove_entry"]
+
+BUDGET = 20_000_000
+"""How many entries one removal handles at most: it ends even if somebody adds to the tree for ever."""
+
+_SUBDIRECTORIES_AT_ONCE = 1_000
+_KEPT_LEVELS = 4
+_ROUNDS = 3
+_ENTRIES_REPORTED = 100
+_NAMES_SHOWN = 8
+_NOT_A_DIRECTORY = (errno.ENOTDIR, errno.ELOOP)
+_NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
+_DENIED = (errno.EACCES, errno.EPERM)
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
+
+def remove_entry(
+    dir_fd: int, name: str, *, expected: tuple[int, int] | None = None, budget: int = BUDGET
+) -> Removal:
+    """
+    Remove *name* from the directory *dir_fd*: a file, a link, or a directory with all in it.
+
+    The directory *dir_fd* itself is not ours to change: its permissions are never repaired.
+
+    Args:
+        dir_fd: An open directory.
+
+        name: A name in it, no path.
+
+        expected: The device and inode that it must be; anything else by that name is left alone.
+
+        budget: How many entries to handle at most; calling again goes on.
+
+    Returns:
+        What went and what did not; a missing *name* is simply not counted.
+    """
+    walk = _Walk(budget)
+    walk.run(_Level("", _Borrowed(dir_fd), only=name, expected=expected))
+    return walk.result()
+
+
+def remove_contents(dir_fd: int, *, budget: int = BUDGET) -> Removal:
+    """Remove all that is in the directory *dir_fd*, which is ours, but not the directory."""
+    walk = _Walk(budget)
+    walk.run(_Level("", _Borrowed(dir_fd)))
+    return walk.result()
+
+
+@attrs.define
+class _Level:
+    """One directory on the way down."""
+
+    name: str
+    descriptor: Descriptor | None
+    identity: tuple[int, int] = (0, 0)
+    size: int = 0
+    only: str | None = None
+    expected: tuple[int, int] | None = None
+    subdirectories: list[str] = attrs.Factory(list)
+    listed: bool = False
+    more: bool = False
+    again: bool = False
+    rounds: int = 0
+    stuck: set[str] = attrs.Factory(set)
+
+
+@attrs.define
+class _Walk:
+    """One removal; used by one thread, once."""
+
+    budget: int
+    removed: int = 0
+    removed_bytes: int = 0
+    skipped: int = 0
+    failed: int = 0
+    entries: list[Entry] = attrs.Factory(list)
+    levels: list[_Level] = attrs.Factory(list)
+    starts: int = 1
+
+    def result(self) -> Removal:
+        return Removal(
+            removed=self.removed,
+            removed_bytes=self.removed_bytes,
+            skipped=self.skipped,
+            failed=self.failed,
+            entries=tuple(self.entries),
+        )
+
+    def run(self, top: _Level) -> None:
+        """Walk down from *top*, whose descriptor the caller keeps open."""
+        self.levels = [top]
+        current = top.descriptor
+        try:
+            while current is not None and self.budget > 0:
+                current = self._step(current)
+            if current is not None:
+                self._count("failed", self._path(""), "the budget was used up; removing again goes on", None)
+        finally:
+            for level in self.levels:
+                if level.descriptor is not None:
+                    level.descriptor.close()
+
+    # -- one step: list, go down, or go up
+
+    def _step(self, current: Descriptor) -> Descriptor | None:
+        level = self.levels[-1]
+        if not level.listed:
+            level.listed = True
+            self._list(level, current.fd)
+        if level.subdirectories:
+            return self._go_down(level, current)
+        if level.more or level.again:
+            level.rounds += level.again
+            level.listed = level.more = level.again = False
+            return current
+        return self._go_up(level, current)
+
+    def _list(self, level: _Level, fd: int) -> None:
+        if level.only is not None:
+            self._look_at(level, fd, level.only)
+            return
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if entry.name in level.stuck:
+                        continue
+                    if not _is_directory(entry):
+                        self._unlink(level, fd, entry.name, _freed_by(entry))
+                    else:
+                        level.subdirectories.append(entry.name)
+                    if len(level.subdirectories) >= _SUBDIRECTORIES_AT_ONCE or self.budget <= 0:
+                        level.more = True
+                        return
+        except OSError as error:
+            if error.errno in _NO_DESCRIPTORS and self._release_kept():
+                level.more = True
+            elif error.errno != errno.ENOENT:
+                self._report(level, "", "failed", error)
+
+    def _look_at(self, level: _Level, fd: int, name: str) -> None:
+        try:
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._report(level, name, "failed", error)
+            return
+        if self._is_another(level, name, status):
+            return
+        if stat.S_ISDIR(status.st_mode):
+            level.subdirectories.append(name)
+        else:
+            self._unlink(level, fd, name, _freed(status))
+
+    def _go_down(self, level: _Level, current: Descriptor) -> Descriptor:
+        name = level.subdirectories.pop()
+        child = self._enter(level, current.fd, name)
+        if child is None:
+            return current
+        status = os.fstat(child.fd)
+        if self._is_another(level, name, status):
+            child.close()
+            return current
+        if len(self.levels) > _KEPT_LEVELS:
+            current.close()
+            level.descriptor = None
+        self.levels.append(_Level(name, child, _identity(status), _allocated(status)))
+        return child
+
+    def _go_up(self, level: _Level, current: Descriptor) -> Descriptor | None:
+        self.levels.pop()
+        if not self.levels:
+            return None
+        parent = self.levels[-1]
+        above = parent.descriptor or self._reopen(parent, current.fd)
+        current.close()
+        if above is None:
+            return self._start_over()
+        parent.descriptor = above
+        if level.stuck:
+            parent.stuck.add(level.name)
+        else:
+            self._remove_emptied(parent, above.fd, level)
+        return above
+
+    def _reopen(self, parent: _Level, fd: int) -> Descriptor | None:
+        """Open what is above *fd*, if it still is *parent*."""
+        while True:
+            try:
+                above = open_directory("..", dir_fd=fd)
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTORS and self._release_kept():
+                    continue
+                if error.errno in _DENIED and make_writable(fd):
+                    continue
+                return None
+            if _identity(os.fstat(above.fd)) == parent.identity:
+                return above
+            above.close()
+            return None
+
+    def _start_over(self) -> Descriptor | None:
+        # Somebody moved the directory we stood in; what is above it now may be anybody's.
+        for level in self.levels[1:]:
+            if level.descriptor is not None:
+                level.descriptor.close()
+        top = self.levels[0]
+        del self.levels[1:]
+        self.starts += 1
+        if self.starts > _ROUNDS:
+            self._count(
+                "failed", self._path(""), "directories were moved while they were being removed", None
+            )
+            return None
+        # Whatever could not be removed and is still here is met, and told, again.
+        self.failed = self.skipped = 0
+        self.entries.clear()
+        top.stuck.clear()
+        top.subdirectories.clear()
+        top.listed = False
+        return top.descriptor
+
+    # -- one entry
+
+    def _enter(self, level: _Level, dir_fd: int, name: str) -> Descriptor | None:
+        self.budget -= 1
+        repaired = False
+        while True:
+            try:
+                return open_subdirectory(dir_fd, name)
+            except OSError as error:
+                code = error.errno
+                if code == errno.ENOENT:
+                    return None
+                if code in _NOT_A_DIRECTORY:
+                    self._unlink(level, dir_fd, name, 0)
+                    return None
+                if code == errno.EXDEV:
+                    self._report(level, name, "skipped", error, "a mount point; nothing below it was touched")
+                    return None
+                if code in _NO_DESCRIPTORS and self._release_kept():
+                    continue
+                if code in _DENIED and not repaired:
+                    repaired = let_in(dir_fd, name) or self._repair(level, dir_fd)
+                    if repaired:
+                        continue
+                self._report(level, name, "failed", error)
+                return None
+
+    def _unlink(self, level: _Level, fd: int, name: str, size: int) -> None:
+        """Remove *name*, which is no directory; if it is one after all, note it as one."""
+        self.budget -= 1
+        while True:
+            try:
+                os.unlink(name, dir_fd=fd)
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    return
+                if _means_directory(error, fd, name):
+                    level.subdirectories.append(name)
+                    return
+                if error.errno in _DENIED and self._repair(level, fd):
+                    continue
+                self._report(level, name, "failed", error)
+                return
+            self.removed += 1
+            self.removed_bytes += size
+            return
+
+    def _remove_emptied(self, parent: _Level, fd: int, level: _Level) -> None:
+        """Remove the directory of *level*, which we emptied; if it is not empty, note to come again."""
+        while True:
+            try:
+                os.rmdir(level.name, dir_fd=fd)
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    return
+                if error.errno in _NOT_A_DIRECTORY:
+                    self._unlink(parent, fd, level.name, 0)
+                    return
+                if error.errno in _NOT_EMPTY and parent.rounds < _ROUNDS - 1:
+                    parent.again = True
+                    return
+                if error.errno in _DENIED and self._repair(parent, fd):
+                    continue
+                self._report(parent, level.name, "failed", error)
+                return
+            self.removed += 1
+            self.removed_bytes += level.size
+            return
+
+    def _repair(self, level: _Level, fd: int) -> bool:
+        # The directory that a single entry is removed from may be the user's own.
+        return level.only is None and make_writable(fd)
+
+    def _release_kept(self) -> bool:
+        """Close the descriptors kept for the way up; they can be opened again by ``..``."""
+        released = False
+        for level in self.levels[1:-1]:
+            if level.descriptor is not None:
+                level.descriptor.close()
+                level.descriptor = None
+                released = True
+        return released
+
+    # -- what could not be removed
+
+    def _is_another(self, level: _Level, name: str, status: os.stat_result) -> bool:
+        if level.expected is None or level.expected == _identity(status):
+            return False
+        error = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        self._report(level, name, "skipped", error, "it is not what was to be removed any more")
+        return True
+
+    def _report(self, level: _Level, name: str, kind: EntryKind, error: OSError, reason: str = "") -> None:
+        level.stuck.add(name)
+        self._count(kind, self._path(name), reason or os.strerror(error.errno or errno.EIO), error.errno)
+
+    def _count(self, kind: EntryKind, path: str, reason: str, code: int | None) -> None:
+        if kind == "skipped":
+            self.skipped += 1
+        else:
+            self.failed += 1
+        if len(self.entries) < _ENTRIES_REPORTED:
+            self.entries.append(Entry(path, kind, reason, code))
+
+    def _path(self, name: str) -> str:
+        names = [level.name for level in self.levels[1:]] + [name] * bool(name)
+        if len(names) > _NAMES_SHOWN:
+            names = ["…", *names[-_NAMES_SHOWN:]]
+        return escape("/".join(names) or self.levels[0].only or ".")
+
+
+class _Borrowed(Descriptor):
+    """A descriptor that stays its owner's."""
+
+    __slots__ = ()
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._held.append(fd)
+
+    def close(self) -> None:
+        self.forget()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _allocated(status: os.stat_result) -> int:
+    return int(getattr(status, "st_blocks", 0)) * 512
+
+
+def _freed(status: os.stat_result) -> int:
+    return _allocated(status) if status.st_nlink == 1 else 0
+
+
+def _freed_by(entry: os.DirEntry[str]) -> int:
+    try:
+        return _freed(entry.stat(follow_symlinks=False))
+    except OSError:
+        return 0
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _means_directory(error: OSError, fd: int, name: str) -> bool:
+    if error.errno == errno.EISDIR or sys.platform == "linux":
+        return error.errno == errno.EISDIR
+    # POSIX lets unlink(2) answer EPERM for a directory, and the BSDs do.
+    try:
+        return error.errno == errno.EPERM and stat.S_ISDIR(
+            os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+        )
+    except OSError:
+        return False

@@ -1,0 +1,114 @@
+"""
+One open descriptor, closed exactly once.
+
+Between ``os.open`` returning a number and Python storing it, a signal handler may raise, and the
+number is lost; between ``os.close`` and forgetting the number, it may be closed twice, which
+closes somebody else's file.
+Here both steps happen inside one call into C, where no handler runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Self
+
+
+__all__ = ["Descriptor"]
+
+_consume: Callable[[Iterable[Any]], object] = deque(maxlen=0).extend
+
+
+class Descriptor:
+    """
+    Owns at most one descriptor.
+
+    Lives as long as somebody holds it and closes with the last reference at the latest;
+    not to be shared between threads while it is being closed.
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held: list[int] = []
+
+    @classmethod
+    def open(cls, name: str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> Self:
+        """Open *name* relative to *dir_fd*, close-on-exec; raises what ``os.open`` raises."""
+        self = cls()
+        self.reopen(name, flags, mode, dir_fd=dir_fd)
+        return self
+
+    def reopen(self, name: str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> None:
+        """Close what is held, then open *name*."""
+        self.close()
+        if dir_fd is None:
+            self._held.extend(map(os.open, (name,), (flags,), (mode,)))
+        else:
+            self._held.extend(map(_open_at(dir_fd, mode), (name,), (flags,)))
+
+    def take(self, opened: Iterator[int]) -> None:
+        """Hold what *opened* yields; all of it must be C, or a handler could run in between."""
+        self._held.extend(opened)
+
+    @property
+    def fd(self) -> int:
+        """The number; ValueError if nothing is held."""
+        try:
+            return self._held[0]
+        except IndexError:
+            raise ValueError("the descriptor is closed") from None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is held."""
+        return not self._held
+
+    def swap(self, other: Descriptor) -> None:
+        """Exchange what both hold."""
+        self._held, other._held = other._held, self._held
+
+    def forget(self) -> None:
+        """Let go of the number without closing it: somebody else closed it and it may be reused."""
+        self._held.clear()
+
+    def close(self) -> None:
+        """Close it; closing twice, or by two threads at once, is not an error."""
+        if self._held:
+            try:
+                _consume(map(os.close, map(list.pop, (self._held,))))
+            except (IndexError, OSError):
+                # Linux frees the number even when close(2) fails; trying again would be the bug.
+                pass
+
+    def finish(self) -> None:
+        """
+        Close it, and say what closing said: a file that was written to may fail only now.
+
+        Raises:
+            OSError: The number is free all the same.
+        """
+        if self._held:
+            _consume(map(os.close, map(list.pop, (self._held,))))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except AttributeError:
+            # An interrupt came before there was anything to hold.
+            pass
+
+    def __repr__(self) -> str:
+        return f"<Descriptor {self._held[0] if self._held else 'closed'}>"
+
+
+def _open_at(dir_fd: int, mode: int) -> Callable[[str, int], int]:
+    return partial(os.open, mode=mode, dir_fd=dir_fd)

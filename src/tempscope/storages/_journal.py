@@ -1,0 +1,344 @@
+"""
+The journal of one instance: what a sweep must know if this process never comes back.
+
+One line an event, appended by a single ``write(2)`` before the call that it is about returns, so
+that it survives the process; it is not synced, so it need not survive a power cut (after which no
+lock is held either, and areas without a line go by the instance's defaults).
+Data, never code: lines are capped, checked, and ignored when torn or hostile.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeGuard
+
+import attrs
+
+from tempscope.model import ScopeRecord
+from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._identity import Identity
+from tempscope.storages._records import MAX_RECORD_BYTES, parse_object, record_from, record_to
+
+
+__all__ = ["JOURNAL", "Journal", "JournalContent", "OutsidePath", "encode_outside", "read_journal"]
+
+JOURNAL = "journal"
+_REWRITTEN = "journal.new"
+_REWRITE_FROM_BYTES = 64 * 1024
+_MAX_JOURNAL_BYTES = 256 * 1024 * 1024
+_SPOIL = b"#\n"
+_FLAGS = os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+
+
+@attrs.frozen
+class OutsidePath:
+    """
+    A registered path outside our root, as the journal tells it.
+
+    ``identity`` is None for a path that was registered before it existed: a sweep leaves it.
+    """
+
+    path: str
+    identity: Identity | None
+    kind: str = "outside"
+
+
+@attrs.define
+class JournalContent:
+    """What a journal says, line by line, when read back."""
+
+    areas: dict[str, ScopeRecord] = attrs.Factory(dict)
+    outside: dict[str, OutsidePath] = attrs.Factory(dict)
+    ignored: int = 0
+
+
+class Journal:
+    """
+    Writes one instance's journal.
+
+    Lives as long as the instance; shared by all threads of its process.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_dir_fd",
+        "_file",
+        "_live",
+        "_live_bytes",
+        "_lock",
+        "_pending",
+        "_rewriting",
+        "_torn",
+    )
+
+    def __init__(self, dir_fd: int) -> None:
+        self._dir_fd = dir_fd
+        # Reentrant: a finaliser may append while this very thread is inside.
+        self._lock = threading.RLock()
+        self._live: dict[str, bytes] = {}
+        self._live_bytes = 0
+        self._bytes = 0
+        self._rewriting = False
+        self._torn = False
+        self._pending: list[bytes] = []
+        descriptor = Descriptor.open(JOURNAL, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dir_fd)
+        self._file = (descriptor, _inode_of(descriptor.fd))
+
+    def close(self) -> None:
+        """Let go of the file; what it says stays."""
+        self._file[0].close()
+
+    @property
+    def intact(self) -> bool:
+        """Whether the descriptor still is our file, and that has a name; anything else is not written to."""
+        descriptor, inode = self._file
+        try:
+            return _inode_of(descriptor.fd) == inode
+        except (OSError, ValueError):
+            return False
+
+    @property
+    def tells_outside(self) -> bool:
+        """Whether it still tells of a registered outside path."""
+        return any(key.startswith("p") for key in list(self._live))
+
+    def drop_stale(self) -> None:
+        """Forget a descriptor that somebody else closed: its number may be another file's by now."""
+        descriptor, inode = self._file
+        try:
+            stale = _inode_of(descriptor.fd)[:2] != inode[:2]
+        except (OSError, ValueError):
+            stale = True
+        if stale:
+            descriptor.forget()
+
+    def reopen(self, dir_fd: int) -> None:
+        """Write the journal anew, in the same directory by another descriptor."""
+        with self._lock:
+            self.drop_stale()
+            self._dir_fd = dir_fd
+            self._rewrite()
+        if not self.intact:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def add_area(self, name: str, record: ScopeRecord) -> None:
+        """Write down that the area *name* belongs to *record*'s scope."""
+        self._add(f"a{name}", {"area": name, **record_to(record)})
+
+    def drop_area(self, name: str) -> None:
+        """Know that the area is gone; its missing directory says so to a sweep, no line is needed."""
+        self._forget(f"a{name}")
+
+    def add_outside(self, outside: OutsidePath) -> None:
+        """Write down a registered outside path."""
+        self._add(f"p{outside.path}", _told(outside))
+
+    def drop_outside(self, path: str) -> None:
+        """
+        Write down that a registered path was deleted, unregistered or kept.
+
+        Raises:
+            OSError: If it cannot be; the journal then still tells of it.
+        """
+        with self._lock:
+            try:
+                self._append(_line({"gone": path}))
+            except OSError:
+                # A full disk has room for this all the same.
+                if not self._spoil(self._live.get(f"p{path}")):
+                    raise
+            self._forget(f"p{path}")
+
+    def _add(self, key: str, value: dict[str, Any]) -> None:
+        line = _line(value)
+        with self._lock:
+            self._append(line)
+            self._live_bytes += len(line) - len(self._live.get(key, b""))
+            self._live[key] = line
+
+    def _forget(self, key: str) -> None:
+        with self._lock:
+            self._live_bytes -= len(self._live.pop(key, b""))
+            mostly_void = self._bytes > max(_REWRITE_FROM_BYTES, 4 * self._live_bytes)
+            if mostly_void and not self._rewriting and self.intact:
+                self._rewrite()
+
+    def _append(self, line: bytes) -> None:
+        descriptor = self._file[0]
+        if descriptor.closed:
+            raise OSError(errno.EBADF, "the journal is closed")
+        # What a full disk or an interrupt left of the line before is spoiled and ended first: it may not
+        # count, and not take this line with it.
+        whole = _SPOIL + line if self._torn else line
+        self._torn = True
+        self._bytes += _write(descriptor.fd, whole)
+        self._torn = False
+        if self._rewriting:
+            self._pending.append(line)
+
+    def _spoil(self, line: bytes | None) -> bool:
+        """Make *line* one that counts for nothing, in place; returns whether that was possible."""
+        if line is None:
+            return False
+        try:
+            with Descriptor.open(
+                JOURNAL, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), dir_fd=self._dir_fd
+            ) as file:
+                text = b"".join(iter(lambda: os.read(file.fd, 1 << 20), b""))
+                at = text.find(line)
+                while at >= 0:
+                    os.lseek(file.fd, at, os.SEEK_SET)
+                    _write(file.fd, b"#")
+                    at = text.find(line, at + 1)
+        except OSError:
+            return False
+        return line in text
+
+    def _rewrite(self) -> None:
+        """Keep only what still counts, by writing it anew and renaming it into place."""
+        self._rewriting = True
+        fresh = Descriptor()
+        try:
+            fresh.reopen(_REWRITTEN, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=self._dir_fd)
+            self._install(fresh, _write(fresh.fd, b"".join(self._live.values())))
+        except OSError:
+            # The long journal is still right; when it has grown as much again, this is tried again.
+            self._bytes = self._live_bytes
+            _remove_if_there(_REWRITTEN, self._dir_fd)
+        finally:
+            self._rewriting = False
+            self._pending.clear()
+            fresh.close()
+
+    def _install(self, fresh: Descriptor, size: int) -> None:
+        size += self._write_pending(fresh)
+        inode = _inode_of(fresh.fd)
+        kept, before = Descriptor(), self._file
+        kept.swap(fresh)
+        # In one step, and before the rename: others look at both without the lock, and what they
+        # find must have a name at any moment.
+        self._file = (kept, inode)
+        try:
+            os.rename(_REWRITTEN, JOURNAL, src_dir_fd=self._dir_fd, dst_dir_fd=self._dir_fd)
+        except OSError:
+            self._file = before
+            raise
+        self._bytes, self._torn = size, False
+        self._bytes += self._write_pending(kept)
+
+    def _write_pending(self, descriptor: Descriptor) -> int:
+        """Write what a finaliser appended to the old file meanwhile; to have a line twice is harmless."""
+        size = 0
+        while self._pending:
+            size += _write(descriptor.fd, self._pending.pop(0))
+        return size
+
+
+def _write(fd: int, data: bytes) -> int:
+    if data and os.write(fd, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return len(data)
+
+
+def _remove_if_there(name: str, dir_fd: int) -> None:
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except OSError:
+        pass
+
+
+def _inode_of(fd: int) -> tuple[int, int, bool]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino, status.st_nlink > 0
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _told(outside: OutsidePath) -> dict[str, Any]:
+    identity = None if outside.identity is None else str(outside.identity)
+    return {"path": outside.path, "identity": identity, "kind": outside.kind}
+
+
+def encode_outside(paths: Iterable[OutsidePath]) -> bytes:
+    """Return the lines by which a journal tells of *paths*."""
+    return b"".join(_line(_told(each)) for each in paths)
+
+
+def read_journal(dir_fd: int, name: str = JOURNAL) -> JournalContent:
+    """
+    Read the journal *name* in the directory *dir_fd*, however damaged.
+
+    Never raises for its content; a missing journal is an empty one.
+    """
+    content = JournalContent()
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        with Descriptor.open(name, flags, dir_fd=dir_fd) as descriptor:
+            for line in _lines(descriptor.fd):
+                if not _apply(content, line):
+                    content.ignored += 1
+    except FileNotFoundError:
+        pass
+    except OSError:
+        content.ignored += 1
+    return content
+
+
+def _lines(fd: int) -> Iterator[bytes]:
+    rest, read = b"", 0
+    while read <= _MAX_JOURNAL_BYTES and (chunk := os.read(fd, 1 << 16)):
+        read += len(chunk)
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from whole
+        # Of a line that is too long the beginning is enough to refuse it by.
+        rest = rest[: MAX_RECORD_BYTES + 1]
+    if rest:
+        # A line without its newline is torn, even if it parses.
+        yield b""
+
+
+def _apply(content: JournalContent, line: bytes) -> bool:
+    value = parse_object(line)
+    if value is None:
+        return False
+    if "area" in value:
+        record = record_from(value)
+        if record is None or not isinstance(value["area"], str):
+            return False
+        content.areas[value["area"]] = record
+        return True
+    if "gone" in value:
+        if isinstance(value["gone"], str):
+            content.outside.pop(value["gone"], None)
+        return isinstance(value["gone"], str)
+    return _apply_outside(content, value)
+
+
+def _apply_outside(content: JournalContent, value: dict[str, Any]) -> bool:
+    path, text, kind = value.get("path"), value.get("identity"), value.get("kind")
+    if not _is_plain_path(path) or kind not in ("outside", "tracked"):
+        return False
+    identity = None
+    if text is not None:
+        identity = Identity.parse(text) if isinstance(text, str) else None
+        if identity is None:
+            return False
+    content.outside[path] = OutsidePath(path, identity, kind)
+    return True
+
+
+def _is_plain_path(path: object) -> TypeGuard[str]:
+    """Whether *path* is an absolute path as we write them: without detours, and one that the system takes."""
+    if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path or os.path.normpath(path) != path:
+        return False
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return os.path.dirname(path) != path

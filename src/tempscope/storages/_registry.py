@@ -1,0 +1,167 @@
+"""
+One instance for each root: made by the first who needs it, shared by the storages of a process.
+
+What a fork inherited is let go of, and what is left at the end of the process is removed, here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import threading
+
+import attrs
+
+from tempscope import _log
+from tempscope.errors import StorageError
+from tempscope.storages import _lock
+from tempscope.storages._delete import remove_entry
+from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._failure import storage_error
+from tempscope.storages._instance import Instance, identity_of, is_named
+from tempscope.storages._root import Root, make_private_directory, open_root
+from tempscope.storages._token import new_token
+
+
+__all__ = ["instance_for", "leave", "let_go_of_inherited"]
+
+_ATTEMPTS = 64
+
+
+@attrs.define(eq=False)
+class _Registry:
+    """
+    The instances of this process.
+
+    Lives as long as the process; shared by all its threads.
+    """
+
+    instances: dict[tuple[int, int], Instance] = attrs.Factory(dict)
+    lock: threading.RLock = attrs.Factory(threading.RLock)
+    pid: int = attrs.Factory(os.getpid)
+
+
+_registry = _Registry()
+
+
+def instance_for(base_dir: str | None) -> tuple[Instance, bool]:
+    """
+    Return this process's instance under the root in *base_dir*, and whether it was made for this call.
+
+    The caller is one of its users from now on, until it calls :func:`leave`.
+
+    Raises:
+        StorageError: If the base directory is unusable, or there is no room.
+    """
+    let_go_of_inherited()
+    try:
+        return _join(base_dir)
+    except (FileNotFoundError, StorageError) as error:
+        if error.errno != errno.ENOENT:
+            raise
+    # A cleaner may remove an empty root between our opening it and our using it.
+    return _join(base_dir)
+
+
+def _join(base_dir: str | None) -> tuple[Instance, bool]:
+    root = open_root(base_dir)
+    with _registry.lock:
+        instance = _registry.instances.get(root.identity)
+        made = instance is None or instance.lost
+        if instance is None or instance.lost:
+            try:
+                instance = _registry.instances[root.identity] = _make(root)
+            except OSError as error:
+                told = _not_made(root, error)
+                root.close()
+                raise told from error
+        instance.users += 1
+    if not made:
+        root.close()
+    return instance, made
+
+
+def _not_made(root: Root, error: OSError) -> StorageError:
+    if isinstance(error, StorageError):
+        return error
+    return storage_error(error, f"no directory can be made in {root.path!r}", path=root.path)
+
+
+def _make(root: Root) -> Instance:
+    for _ in range(_ATTEMPTS):
+        token = new_token()
+        name = f"i-{token}"
+        try:
+            descriptor = make_private_directory(root.fd, name)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            if not os.fstat(root.fd).st_nlink:
+                raise
+            # A sweeper was between our mkdir and our open.
+            continue
+        state = _lock.share(descriptor.fd)
+        if state != "busy" and is_named(root.fd, name, identity_of(descriptor.fd)):
+            _tell_made(root, name, state)
+            return _fill(root, token, descriptor)
+        # A sweeper was between our mkdir and our lock; the directory is its now.
+        descriptor.close()
+    raise StorageError(f"no directory in {root.path!r} could be locked", errno=errno.EAGAIN, path=root.path)
+
+
+def _tell_made(root: Root, name: str, state: _lock.LockState) -> None:
+    _log.debug("instance made", path=f"{root.path}/{name}", lease=state)
+    if state == "unsupported":
+        _log.warn("the file system has no locks: what this process leaves in a crash, a sweep only reports")
+
+
+def _fill(root: Root, token: str, descriptor: Descriptor) -> Instance:
+    try:
+        return Instance(root, token, descriptor)
+    except OSError as error:
+        # What room there was must be told before our own beginnings make some.
+        told = _not_made(root, error)
+        remove_entry(root.fd, f"i-{token}")
+        raise told from error
+
+
+def leave(instance: Instance) -> None:
+    """Stop using *instance*; the last user removes it."""
+    if instance.pid != os.getpid():
+        return
+    with _registry.lock:
+        instance.users -= 1
+        if instance.users > 0 or instance.lost:
+            return
+        _registry.instances.pop(instance.root.identity, None)
+        instance.remove()
+
+
+def let_go_of_inherited() -> None:
+    """After a fork: close what was inherited, and start anew; does nothing otherwise."""
+    pid = os.getpid()
+    if pid == _registry.pid:
+        return
+    # Another thread of the parent may have held the lock; nobody here ever would release it.
+    _registry.lock = threading.RLock()
+    _registry.pid = pid
+    while _registry.instances:
+        _registry.instances.popitem()[1].let_go()
+
+
+def _remove_at_exit() -> None:
+    """At interpreter exit, after all scopes were closed: leave no empty directory behind."""
+    if _registry.pid != os.getpid():
+        return
+    for instance in list(_registry.instances.values()):
+        try:
+            instance.remove()
+        except Exception as error:
+            _log.debug("an instance directory stays for the sweep", error=type(error).__name__)
+
+
+# A platform without fork has nothing to register.
+getattr(os, "register_at_fork", lambda **_: None)(after_in_child=let_go_of_inherited)
+# Before the one that closes what is open, in tempscope._open_scopes: the last registered runs first.
+atexit.register(_remove_at_exit)

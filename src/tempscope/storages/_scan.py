@@ -1,0 +1,253 @@
+"""
+What lies under a root, and who of it lives.
+
+The name is the state: ``i-`` a process's instance, ``k-`` kept, ``f-`` given up, ``d-`` handed
+over, ``t-`` trash, each followed by a token.
+Whatever has another name, is a link, belongs to somebody else or cannot be decided is left alone,
+and told.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import attrs
+
+from tempscope._names import escape
+from tempscope.errors import BaseDirectoryError
+from tempscope.model import Entry, Instant, Removal, ScopeRecord, ScopeState, Verdict
+from tempscope.storages import _lock
+from tempscope.storages._delete import BUDGET
+from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._holders import heirs, holders
+from tempscope.storages._instance import is_area_name, is_named
+from tempscope.storages._journal import JournalContent, read_journal
+from tempscope.storages._openat2 import DIRECTORY, mount_id
+from tempscope.storages._owner import read_owner
+from tempscope.storages._reclaim import Reclaiming
+from tempscope.storages._record_file import read_record
+from tempscope.storages._root import MARKER, Root, find_root
+from tempscope.storages._token import is_token
+from tempscope.storages._trust import Trust, trust_in
+
+
+__all__ = ["DiskSweep", "scan"]
+
+_STATES: dict[str, ScopeState] = {"k-": "retained", "f-": "given_up", "d-": "handed_over", "t-": "trash"}
+_ASKED_FOR_HEIRS = 8
+"""Of how many living instances a sweep asks whether their owner is gone; not always of the same ones."""
+
+_LINK = frozenset([errno.ENOTDIR, errno.ELOOP])
+
+
+class DiskSweep:
+    """
+    One look over a root, and what is done about it; see :class:`~tempscope.protocols.Sweeping`.
+
+    Lives for one ``with`` block; used by one thread.
+    A dead instance is locked once, and stays locked while its scopes are told: what is done to them
+    then needs no further proof.
+
+    Args:
+        base_dir: The parent of the root; a missing root has nothing in it.
+
+        trust_locks: Whether to believe locks on a network or unknown file system.
+
+        budget: How many entries one removal handles at most.
+
+        look_into_the_living: Whether the scopes of living processes are told too.
+
+    Raises:
+        BaseDirectoryError: On entering, if the root cannot be ours.
+    """
+
+    def __init__(
+        self,
+        base_dir: str | None,
+        *,
+        trust_locks: bool = False,
+        budget: int = BUDGET,
+        look_into_the_living: bool = False,
+    ) -> None:
+        self._base_dir = base_dir
+        self._trust_locks = trust_locks
+        self._budget = budget
+        self._look_into_the_living = look_into_the_living
+        self._root: Root | None = None
+        self._trust = Trust("", vouched=False)
+        self._reclaiming: Reclaiming | None = None
+        self._live = 0
+        self._left: list[Entry] = []
+
+    def __enter__(self) -> Self:
+        root = self._root = find_root(self._base_dir)
+        if root is not None:
+            self._trust = trust_in(root.fd, vouched=self._trust_locks)
+            self._reclaiming = Reclaiming(root, self._trust, self._budget)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._root is not None:
+            self._root.close()
+
+    @property
+    def live(self) -> int:
+        """How many living owners were met so far."""
+        return self._live
+
+    @property
+    def left(self) -> tuple[Entry, ...]:
+        """What was met so far and is not to be touched, each with the reason."""
+        return tuple(self._left)
+
+    def reclaim(self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool = False) -> Removal:
+        """Delete, or keep on, what no living owner holds; with *dry_run* only say what that would do."""
+        if self._reclaiming is None:
+            return Removal()
+        return self._reclaiming.run(record, verdict, dry_run=dry_run)
+
+    def records(self) -> Iterator[ScopeRecord]:
+        """Tell what is there, dead instances scope by scope and then the instance itself, as trash."""
+        root = self._root
+        if root is None:
+            return
+        names = _names_in(root)
+        asked = _some_of([name for name in names if name.startswith("i-")])
+        with Descriptor() as descriptor:
+            for name in names:
+                if not is_token(name[2:]) or (name[:2] != "i-" and name[:2] not in _STATES):
+                    if name != MARKER:
+                        self._leave(name, "it has no name of ours")
+                elif not self._open(root, name, descriptor):
+                    continue
+                elif name[:2] != "i-":
+                    yield from self._standing_alone(root, name, descriptor)
+                elif (state := _lock.seize(descriptor.fd)) != "busy":
+                    yield from self._unheld(root, name, descriptor, state)
+                else:
+                    self._live += 1
+                    if self._look_into_the_living:
+                        yield from self._living(root, name, descriptor)
+                    elif name in asked:
+                        self._note_heirs(name, descriptor)
+
+    def _leave(self, name: str, reason: str, code: int | None = None) -> None:
+        assert self._root is not None
+        self._left.append(Entry(escape(f"{self._root.path}/{name}"), "skipped", reason, code))
+
+    def _open(self, root: Root, name: str, descriptor: Descriptor) -> bool:
+        try:
+            descriptor.reopen(name, DIRECTORY, dir_fd=root.fd)
+        except OSError as error:
+            if error.errno in _LINK:
+                self._leave(name, "it is not a directory", error.errno)
+            elif error.errno != errno.ENOENT:
+                reason = f"it cannot be opened: {os.strerror(error.errno or errno.EIO)}"
+                self._leave(name, reason, error.errno)
+            return False
+        return True
+
+    # -- instances
+
+    def _living(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
+        held_by = holders(descriptor.fd)
+        for record in _areas(descriptor.fd, Path(root.path, name), "live"):
+            yield attrs.evolve(record, held_by=held_by)
+
+    def _note_heirs(self, name: str, descriptor: Descriptor) -> None:
+        who = heirs(descriptor.fd)
+        if who is not None:
+            self._leave(name, f"its lease is held by {who}")
+
+    def _unheld(
+        self, root: Root, name: str, descriptor: Descriptor, state: _lock.LockState
+    ) -> Iterator[ScopeRecord]:
+        if not os.fstat(descriptor.fd).st_nlink:
+            # Another sweep was faster.
+            return
+        objection = self._objection(root, name, descriptor, state)
+        if not objection:
+            assert self._reclaiming is not None
+            with self._reclaiming.holding(name, descriptor):
+                yield from self._dead(root, name, descriptor)
+            return
+        self._leave(name, objection)
+        if self._look_into_the_living:
+            # Nothing shows that its owner is gone.
+            yield from _areas(descriptor.fd, Path(root.path, name), "live")
+
+    def _objection(self, root: Root, name: str, descriptor: Descriptor, state: _lock.LockState) -> str:
+        status = os.fstat(descriptor.fd)
+        if status.st_uid != os.geteuid():
+            return f"it belongs to user {status.st_uid}"
+        if mount_id(descriptor.fd) != mount_id(root.fd):
+            return "a file system is mounted on it"
+        if not is_named(root.fd, name, (status.st_dev, status.st_ino)):
+            return "it was replaced meanwhile"
+        if state == "unsupported":
+            return "its file system has no locks, so nothing shows whether its owner lives"
+        return self._trust.objection(descriptor.fd)
+
+    def _dead(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
+        home = Path(root.path, name)
+        yield from _areas(descriptor.fd, home, "orphaned")
+        # After its scopes the instance itself: its registered outside paths, and its directory.
+        yield attrs.evolve(_unknown(name[2:]), state="trash", directory=home)
+
+    # -- what stands alone
+
+    def _standing_alone(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
+        status = os.fstat(descriptor.fd)
+        if status.st_uid != os.geteuid():
+            self._leave(name, f"it belongs to user {status.st_uid}")
+            return
+        state = _STATES[name[:2]]
+        record = read_record(descriptor.fd) if state in ("retained", "handed_over") else None
+        if record is None or (state == "retained" and record.token != name[2:]):
+            # What a damaged record cannot say is kept: nothing in it counts, nothing ever expires.
+            record = _unknown(name[2:])
+        yield attrs.evolve(record, state=state, directory=Path(root.path, name))
+
+
+def _names_in(root: Root) -> list[str]:
+    try:
+        return sorted(os.listdir(root.fd))
+    except OSError as error:
+        raise BaseDirectoryError(
+            f"what is in {escape(root.path)!r} cannot be listed: {os.strerror(error.errno or errno.EIO)}",
+            path=root.path,
+            cause=error,
+        ) from error
+
+
+def _some_of(names: list[str]) -> list[str]:
+    start = time.monotonic_ns() // 1_000 % len(names) if names else 0
+    return (names[start:] + names[:start])[:_ASKED_FOR_HEIRS]
+
+
+def _areas(fd: int, home: Path, state: ScopeState) -> Iterator[ScopeRecord]:
+    """Tell the scopes in the instance *fd*, whose directory is *home*."""
+    try:
+        names = sorted(filter(is_area_name, os.listdir(fd)), key=lambda name: int(name[1:]))
+        journal = read_journal(fd) if names else JournalContent()
+    except OSError:
+        return
+    owner = read_owner(fd) if names else None
+    for name in names:
+        record = journal.areas.get(name) or _unknown(name)
+        yield attrs.evolve(record, state=state, directory=home / name, owner=record.owner or owner)
+
+
+def _unknown(token: str) -> ScopeRecord:
+    return ScopeRecord(token=token, opened=Instant(0.0, 0.0, ""))
+
+
+def scan(base_dir: str | None, *, trust_locks: bool = False) -> Iterator[ScopeRecord]:
+    """Tell every scope under the root in *base_dir*; a missing root has none."""
+    with DiskSweep(base_dir, trust_locks=trust_locks, look_into_the_living=True) as sweep:
+        yield from sweep.records()

@@ -1,0 +1,279 @@
+"""
+Temporary files on a file system: on disk, or on a RAM disk.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+from tempscope import _log
+from tempscope.errors import BaseDirectoryError, ScopeClosedError
+from tempscope.model import Capability, Removal, ScopeRecord, Verdict
+from tempscope.storages._area import LocalArea
+from tempscope.storages._area_directory import AreaDirectory
+from tempscope.storages._background import BackgroundRemoval, wait_for_all
+from tempscope.storages._base import absolute
+from tempscope.storages._delete import remove_entry
+from tempscope.storages._instance import Instance, is_named
+from tempscope.storages._registry import instance_for, leave
+from tempscope.storages._scan import DiskSweep, scan
+from tempscope.storages._start_sweep import sweep_at_start
+from tempscope.storages._token import new_token
+from tempscope.units import parse_size
+
+
+__all__ = ["LocalDiskStorage", "RamDiskStorage", "default_application"]
+
+_RAM_DISK = "/dev/shm"
+_EXIT_SECONDS = 10.0
+
+
+def default_application() -> str:
+    """Return the main program's file name, by which its scopes are told from other programs'."""
+    main = sys.argv[0] if sys.argv else ""
+    if main in ("-c", "-m", "-", ""):
+        return "python"
+    name = os.path.basename(main)
+    return os.path.basename(os.path.dirname(main)) or name if name == "__main__.py" else name
+
+
+class LocalDiskStorage:
+    """
+    Keeps temporary files under ``<base_dir>/tempscope-<uid>/``, crash-proof.
+
+    Lives as long as the process needs it; shared by all its threads.
+    Constructing one touches nothing; the first file makes the directories and takes the lease.
+    Storages on one root in one process share one lease.
+
+    Args:
+        base_dir: The parent of our root, made if it is missing; None for ``TEMPSCOPE_BASE_DIR``,
+            else the system's temporary directory, asked for at the first file.
+
+        application: Whose scopes these are; a sweep asks a policy only about its own
+            application's.  None for the main program's file name.
+
+        sweep_on_start: Whether the first file of the process also removes, for a short while,
+            what dead processes left.
+
+        background_removal: Whether a closing scope only renames its directory away and a thread
+            removes it; :meth:`close` waits for that.
+
+        trust_locks: Whether file locks are to be believed on a network or unknown file system.
+
+        max_bytes: How much all scopes of this storage together may occupy; None for no limit.
+
+    Raises:
+        ConfigurationError: If an argument cannot be what it should be.
+
+    Not promised: anything against other programs of the same user, who can do to these files
+    whatever they like.
+    """
+
+    _capabilities = frozenset(
+        [
+            Capability.REAL_PATHS,
+            Capability.RETAIN,
+            Capability.CRASH_SWEEP,
+            Capability.GIVE_UP,
+            Capability.OUTSIDE_PATHS,
+        ]
+    )
+    _link_from: int | None = None
+
+    def __init__(
+        self,
+        base_dir: str | os.PathLike[str] | None = None,
+        *,
+        application: str | None = None,
+        sweep_on_start: bool = True,
+        background_removal: bool = False,
+        trust_locks: bool = False,
+        max_bytes: int | str | None = None,
+    ) -> None:
+        self._base_dir = None if base_dir is None else absolute(base_dir, "base directory")
+        self._application = application if application is not None else default_application()
+        self._sweep_on_start = sweep_on_start
+        self._background_removal = background_removal
+        self._trust_locks = trust_locks
+        self._max_bytes = None if max_bytes is None else parse_size(max_bytes, what="max_bytes", bare=True)
+        self._lock = threading.RLock()
+        self._areas: set[AreaDirectory] = set()
+        self._used: Instance | None = None
+        self._pid = os.getpid()
+        self._background: BackgroundRemoval | None = None
+        self._closed = False
+
+    @property
+    def application(self) -> str:
+        """Whose scopes these are."""
+        return self._application
+
+    @property
+    def base_dir(self) -> Path | None:
+        """The parent of our root as given; None for what the environment names."""
+        return None if self._base_dir is None else Path(self._base_dir)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this storage can do."""
+        return self._capabilities
+
+    def open_area(self, record: ScopeRecord) -> LocalArea:
+        """Return an area for *record*'s scope; nothing is made before its first file."""
+        if self._closed:
+            raise self._is_closed(record.name)
+        return LocalArea(self, record)
+
+    def _is_closed(self, scope: str | None = None) -> ScopeClosedError:
+        return ScopeClosedError(f"{self!r} is closed: open another storage", scope=scope)
+
+    def areas(self) -> Iterable[ScopeRecord]:
+        """Tell all scopes under our root, of every process and application."""
+        return scan(self._base_dir, trust_locks=self._trust_locks)
+
+    def reclaim(self, record: ScopeRecord, verdict: Verdict) -> Removal:
+        """Delete, or keep on, an area that no living owner holds."""
+        with self.sweeping() as sweep:
+            return sweep.reclaim(record, verdict)
+
+    def sweeping(self) -> DiskSweep:
+        """Look over our root to take back what dead processes left; living ones are only counted."""
+        return DiskSweep(self._base_dir, trust_locks=self._trust_locks)
+
+    def close(self) -> None:
+        """Remove the open areas, wait for background removals, and let go of the lease."""
+        self._after_fork()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            areas = list(self._areas)
+        for area in areas:
+            area.remove()
+        if self._background is not None:
+            self._background.wait()
+        with self._lock:
+            instance, self._used = self._used, None
+        if instance is not None:
+            leave(instance)
+
+    def _after_fork(self) -> None:
+        """In a forked child: own nothing of what was inherited, and no lock that nobody would release."""
+        pid = os.getpid()
+        if self._pid != pid:
+            self._lock = threading.RLock()
+            self._areas = set()
+            self._used = None
+            self._background = None
+            self._pid = pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'' if self._base_dir is None else repr(self._base_dir)})"
+
+    # -- for its areas
+
+    def _instance(self) -> Instance:
+        """Return this process's instance under our root, made at the first call."""
+        instance = self._used
+        if instance is not None and instance.pid == os.getpid() and not instance.lost:
+            return instance
+        self._after_fork()
+        with self._lock:
+            if self._closed:
+                raise self._is_closed()
+            instance = self._used
+            if instance is not None and not instance.lost:
+                return instance
+            instance, made = instance_for(self._base_dir)
+            self._used = instance
+        if made and self._sweep_on_start:
+            sweep_at_start(self._base_dir, trust_locks=self._trust_locks)
+        return instance
+
+    def _began(self, area: AreaDirectory) -> None:
+        self._areas.add(area)
+
+    def _ended(self, area: AreaDirectory) -> None:
+        self._areas.discard(area)
+
+    def _discard(self, instance: Instance, name: str, identity: tuple[int, int]) -> Removal:
+        """Remove an area of *instance* if it still is what it was: at once, or by a rename and a thread."""
+        if not self._background_removal or not is_named(instance.fd, name, identity):
+            return _remove_now(instance, name, identity)
+        trash = f"t-{new_token()}"
+        try:
+            os.rename(name, trash, src_dir_fd=instance.fd, dst_dir_fd=instance.root.fd)
+        except OSError:
+            # A full or read-only disk may refuse the rename; removing needs no room.
+            return _remove_now(instance, name, identity)
+        with self._lock:
+            if self._background is None:
+                self._background = BackgroundRemoval()
+        self._background.put(instance.root, trash)
+        return Removal()
+
+
+def _remove_now(instance: Instance, name: str, identity: tuple[int, int]) -> Removal:
+    removal = remove_entry(instance.fd, name, expected=identity)
+    if removal == Removal():
+        _log.warn("a scope's directory was removed by somebody else", token=instance.token)
+    return removal
+
+
+# Before the instances go, and after the scopes were closed: the last registered runs first.
+atexit.register(wait_for_all, _EXIT_SECONDS)
+
+
+class RamDiskStorage(LocalDiskStorage):
+    """
+    A :class:`LocalDiskStorage` on the RAM disk (``/dev/shm``): real paths, held in memory.
+
+    What is stored there counts as memory of the machine, and of the control group.
+
+    Lives as long as the process needs it; shared by all its threads.
+
+    Args:
+        application, sweep_on_start, background_removal, trust_locks, max_bytes: As for
+            :class:`LocalDiskStorage`.
+
+    Raises:
+        BaseDirectoryError: If the system has no RAM disk.
+    """
+
+    def __init__(
+        self,
+        *,
+        application: str | None = None,
+        sweep_on_start: bool = True,
+        background_removal: bool = False,
+        trust_locks: bool = False,
+        max_bytes: int | str | None = None,
+    ) -> None:
+        if not os.path.isdir(_RAM_DISK):
+            raise BaseDirectoryError(
+                f"this system has no RAM disk at {_RAM_DISK}: use LocalDiskStorage or MemoryStorage",
+                path=_RAM_DISK,
+            )
+        super().__init__(
+            _RAM_DISK,
+            application=application,
+            sweep_on_start=sweep_on_start,
+            background_removal=background_removal,
+            trust_locks=trust_locks,
+            max_bytes=max_bytes,
+        )
+
+    def __repr__(self) -> str:
+        return "RamDiskStorage()"

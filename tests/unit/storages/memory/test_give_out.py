@@ -1,0 +1,272 @@
+"""Publishing from memory: the destination is the old file or the new, whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError, StorageError, StorageFull
+
+
+@pytest.fixture(params=["memory", "disk"])
+def publish(request, spill_area, tmp_path):
+    """Publish ``file``, or another path, which is in memory or has moved to disk before."""
+    path = spill_area.create_file("file")
+    path.write_bytes(b"content")
+    if request.param == "disk":
+        str(path)
+    (tmp_path / "out").mkdir()
+
+    def publish(destination, path=path, *, overwrite=True, durable=False, mode=None, progress=None):
+        return spill_area.give_out(
+            path, destination, overwrite=overwrite, durable=durable, mode=mode, progress=progress
+        )
+
+    publish.path = path
+    return publish
+
+
+@pytest.fixture
+def out(tmp_path):
+    """Where things are published to."""
+    return tmp_path / "out"
+
+
+def test_a_published_file_is_there_and_gone_here(publish, out):
+    """The file is at its destination, with the umask's mode, and no longer in the scope."""
+    before = os.umask(0o027)
+    try:
+        assert publish(out / "final") == out / "final"
+    finally:
+        os.umask(before)
+    assert (out / "final").read_bytes() == b"content"
+    assert stat.S_IMODE((out / "final").stat().st_mode) == 0o640
+    assert os.listdir(out) == ["final"]
+    assert not publish.path.exists()
+
+
+def test_the_mode_is_as_asked_or_as_it_was(publish, out, spill_area):
+    """mode= decides; without it the mode of what was there."""
+    (out / "final").write_text("old")
+    (out / "final").chmod(0o604)
+    publish(out / "final")
+    assert stat.S_IMODE((out / "final").stat().st_mode) == 0o604
+    publish(out / "final", spill_area.create_file("next"), mode=0o755)
+    assert stat.S_IMODE((out / "final").stat().st_mode) == 0o755
+
+
+def test_without_overwrite_what_is_there_stays(publish, out):
+    """overwrite=False refuses an existing name, leaves both files as they are, and works for a new one."""
+    (out / "final").write_text("old")
+    with pytest.raises(NameTakenError):
+        publish(out / "final", overwrite=False)
+    assert (out / "final").read_text() == "old"
+    assert publish.path.read_bytes() == b"content"
+    publish(out / "new", overwrite=False)
+    assert sorted(os.listdir(out)) == ["final", "new"]
+    assert (out / "new").stat().st_nlink == 1
+
+
+def test_a_link_at_the_destination_is_replaced(publish, out, tmp_path):
+    """A symbolic link there is replaced, not followed."""
+    (tmp_path / "target").write_text("target")
+    (out / "final").symlink_to(tmp_path / "target")
+    publish(out / "final")
+    assert not (out / "final").is_symlink()
+    assert (tmp_path / "target").read_text() == "target"
+
+
+def test_what_cannot_be_published_stays(publish, out, spill_area, tmp_path):
+    """A missing parent, a directory there, a foreign path, a missing file: the file stays ours."""
+    (out / "directory").mkdir()
+    with pytest.raises(PathMissingError, match="directory"):
+        publish(out / "missing" / "final")
+    with pytest.raises(StorageError):
+        publish(out / "directory")
+    with pytest.raises(ForeignPathError):
+        publish(out / "final", tmp_path / "elsewhere")
+    with pytest.raises(ForeignPathError):
+        publish(spill_area.directory / "inside")
+    with pytest.raises(ForeignPathError):
+        publish(out / "final", spill_area.directory)
+    with pytest.raises(FileNotFoundError):
+        publish(out / "final", spill_area.directory / "nothing")
+    assert publish.path.read_bytes() == b"content"
+    assert os.listdir(out) == ["directory"]
+
+
+def test_inside_the_scope_is_no_destination(publish, spill_area):
+    """A destination below the scope's own real place is refused."""
+    with pytest.raises(ForeignPathError, match="outlives"):
+        publish(Path(str(spill_area.directory / "told")).parent / "inside")
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_durable_syncs_the_file_before_and_the_directory_after_the_rename(
+    durable, area, out, tmp_path, monkeypatch
+):
+    """The order is write, sync the file, rename, sync the directory; without durable nothing is synced."""
+    out.mkdir()
+    path = area.create_file("file")
+    path.write_bytes(b"content")
+    calls = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: calls.append(("sync", stat.S_ISDIR(os.fstat(fd).st_mode))) or sync(fd)
+    )
+    monkeypatch.setattr(os, "replace", lambda *names: calls.append(("replace",)) or replace(*names))
+    area.give_out(path, out / "final", overwrite=True, durable=durable, mode=None, progress=None)
+    assert calls == ([("sync", False), ("replace",), ("sync", True)] if durable else [("replace",)])
+
+
+def test_progress_is_told_and_can_cancel(area, out):
+    """Progress hears of each piece; what it raises ends the copy, and nothing half-written stays."""
+    out.mkdir()
+    path = area.create_file("file")
+    path.write_bytes(bytes(3 << 20))
+    seen = []
+
+    def cancel(done, total):
+        seen.append((done, total))
+        if done == 2 << 20:
+            raise KeyboardInterrupt
+
+    options = {"overwrite": True, "durable": False, "mode": None}
+    with pytest.raises(KeyboardInterrupt):
+        area.give_out(path, out / "final", progress=cancel, **options)
+    assert os.listdir(out) == []
+    assert path.stat().st_size == 3 << 20
+    area.give_out(path, out / "final", progress=lambda *now: seen.append(now), **options)
+    assert seen[:2] == [(1 << 20, 3 << 20), (2 << 20, 3 << 20)]
+    assert seen[-1] == (3 << 20, 3 << 20)
+
+
+def test_a_full_disk_leaves_nothing_half_written(area, out, monkeypatch):
+    """If the destination has no room the error is StorageFull, and the file is still in the scope."""
+    out.mkdir()
+    path = area.create_file("file")
+    path.write_bytes(b"content")
+
+    def fail(*args):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "chmod", fail)
+    with pytest.raises(StorageFull):
+        area.give_out(path, out / "final", overwrite=True, durable=True, mode=None, progress=None)
+    assert os.listdir(out) == []
+    assert path.read_bytes() == b"content"
+
+
+def test_a_file_system_without_hard_links_still_refuses_what_is_there(area, out, monkeypatch):
+    """Where link(2) cannot, the name is claimed first; what is there already stays."""
+    out.mkdir()
+    path = area.create_file("file")
+    path.write_bytes(b"content")
+    (out / "taken").write_text("old")
+    codes = iter([errno.EPERM, errno.EPERM, errno.EIO])
+
+    def fail(*args, **kwargs):
+        raise OSError(next(codes), "no links")
+
+    monkeypatch.setattr(os, "link", fail)
+    options = {"overwrite": False, "durable": False, "mode": None, "progress": None}
+    with pytest.raises(NameTakenError):
+        area.give_out(path, out / "taken", **options)
+    area.give_out(path, out / "final", **options)
+    assert (out / "final").read_bytes() == b"content"
+    assert (out / "taken").read_text() == "old"
+    with pytest.raises(StorageError):
+        area.give_out(area.create_file("other"), out / "third", **options)
+    assert sorted(os.listdir(out)) == ["final", "taken"]
+
+
+# -- directories
+
+
+@pytest.fixture
+def top(spill_area):
+    """A directory with a directory, a file, and a link that is on the disk."""
+    top = spill_area.create_dir("top")
+    (top / "sub").mkdir(mode=0o750)
+    (top / "sub" / "file").write_bytes(b"content")
+    (top / "sub" / "link").symlink_to("file")
+    return top
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_directory_is_published_whole(overwrite, spill_area, top, out):
+    """A directory goes out with all in it, links as links, and is gone here."""
+    out.mkdir()
+    seen = []
+    spill_area.give_out(
+        top,
+        out / "final",
+        overwrite=overwrite,
+        durable=True,
+        mode=0o711,
+        progress=lambda *now: seen.append(now),
+    )
+    assert (out / "final" / "sub" / "file").read_bytes() == b"content"
+    assert os.readlink(out / "final" / "sub" / "link") == "file"
+    assert stat.S_IMODE((out / "final").stat().st_mode) == 0o711
+    assert stat.S_IMODE((out / "final" / "sub").stat().st_mode) == 0o750
+    assert seen[-1][0] == 7
+    assert not top.exists()
+    assert os.listdir(out) == ["final"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_directory_in_use_is_not_replaced(overwrite, spill_area, top, out):
+    """A directory with something in it stays; nothing of the new one is left beside it."""
+    (out / "final").mkdir(parents=True)
+    (out / "final" / "old").write_text("old")
+    with pytest.raises(StorageError):
+        spill_area.give_out(top, out / "final", overwrite=overwrite, durable=False, mode=None, progress=None)
+    assert os.listdir(out) == ["final"]
+    assert os.listdir(out / "final") == ["old"]
+    assert (top / "sub" / "file").exists()
+
+
+def test_a_claimed_directory_is_given_back(spill_area, top, out, monkeypatch):
+    """If the last step fails, the destination that was claimed for it is free again."""
+    out.mkdir()
+
+    def fail(*args):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(StorageError):
+        spill_area.give_out(top, out / "final", overwrite=False, durable=False, mode=None, progress=None)
+    assert os.listdir(out) == []
+
+
+# -- to another scope
+
+
+def test_to_another_scope_it_stays_in_memory(area, storage, record):
+    """A destination in another scope's area takes the file without a disk, by the same rules."""
+    other = storage.open_area(record()).directory
+    options = {"durable": True, "progress": None}
+    path = area.create_file("file")
+    path.write_text("content")
+    area.tree.volume._umask = 0o022
+    assert area.give_out(path, other / "final", overwrite=False, mode=None, **options) is not None
+    assert (other / "final").read_text() == "content"
+    assert stat.S_IMODE((other / "final").stat().st_mode) == 0o644
+    assert not path.exists()
+    second = area.create_file("second")
+    with pytest.raises(NameTakenError):
+        area.give_out(second, other / "final", overwrite=False, mode=None, **options)
+    (other / "final").chmod(0o604)
+    area.give_out(second, other / "final", overwrite=True, mode=None, **options)
+    assert stat.S_IMODE((other / "final").stat().st_mode) == 0o604
+    area.give_out(area.create_file("third"), other / "final", overwrite=True, mode=0o600, **options)
+    assert stat.S_IMODE((other / "final").stat().st_mode) == 0o600
+    area.give_out(area.create_dir("dir"), other / "dir", overwrite=True, mode=None, **options)
+    assert (other / "dir").is_dir()
+    with pytest.raises(ForeignPathError):
+        area.give_out(area.create_file("x"), area.directory / "y", overwrite=True, mode=None, **options)
