@@ -1,0 +1,105 @@
+"""
+Paths outside the scope that were registered to be deleted with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from tempscope import _log
+from tempscope._names import escape
+from tempscope.errors import ForeignPathError
+from tempscope.model import Entry, Removal
+from tempscope.protocols import OutsidePathJournal, TempArea
+from tempscope.storages import Identity, identify, remove_outside
+
+
+__all__ = ["OutsidePaths"]
+
+_UNKNOWN = object()
+
+
+class OutsidePaths:
+    """
+    The registered outside paths of one scope.
+
+    Lives as long as the scope; all its threads may use it, and register under the scope's lock.
+
+    Args:
+        area: Returns the scope's area, whose journal the paths are written to; raises when the
+            scope takes no more.
+    """
+
+    __slots__ = ("_area", "_journal", "_paths")
+
+    def __init__(self, area: Callable[[], TempArea]) -> None:
+        self._area = area
+        self._journal: OutsidePathJournal | None = None
+        self._paths: dict[str, Identity | None] = {}
+
+    def register(self, path: str) -> None:
+        """Remember *path*, and write it down where the storage can, before returning."""
+        if os.path.dirname(path) == path:
+            raise ForeignPathError(
+                f"{path!r} is the root of a file system, which no scope deletes", path=path
+            )
+        area = self._area()
+        identity = identify(path)
+        if isinstance(area, OutsidePathJournal):
+            # Kept: paths are written off when the scope is closed already, and gives no area any more.
+            self._journal = area
+            area.note_outside(Path(path), str(identity) if identity else "")
+        self._paths[path] = identity
+        _log.debug("outside path registered", path=path)
+
+    def unregister(self, path: str) -> bool:
+        """Forget *path*; returns whether it was registered."""
+        if self._paths.pop(path, _UNKNOWN) is _UNKNOWN:
+            return False
+        self._write_off(path)
+        _log.debug("outside path unregistered", path=path)
+        return True
+
+    def remove_all(self, protected: Iterable[Identity] = ()) -> Iterator[Removal]:
+        """
+        Delete them one by one, newest first, and tell of each.
+
+        One that was interrupted is still registered; one that fails does not stop the rest.
+
+        Args:
+            protected: The inodes of staged sources, which stay.
+        """
+        sources = {(each.device, each.inode) for each in protected}
+        while True:
+            try:
+                path, registered = self._paths.popitem()
+            except KeyError:
+                return
+            try:
+                removal = _remove(path, registered, sources)
+            except BaseException:
+                self._paths[path] = registered
+                raise
+            self._write_off(path)
+            yield removal
+
+    def _write_off(self, path: str) -> None:
+        if self._journal is not None:
+            self._journal.forget_outside(Path(path))
+
+
+def _remove(path: str, registered: Identity | None, sources: set[tuple[int, int]]) -> Removal:
+    try:
+        present = identify(path) if sources else None
+    except OSError as error:
+        reason = f"cannot be looked at: {error.strerror}"
+        return Removal(failed=1, entries=(Entry(escape(path), "failed", reason, error.errno),))
+    if present is not None and (present.device, present.inode) in sources:
+        _log.warn("a staged source was registered for deletion; it stays")
+        return Removal(kept=1, entries=(Entry(escape(path), "kept", "it is the source of a staged file"),))
+    removal = remove_outside(path, registered)
+    if removal.complete:
+        _log.debug("outside path deleted", path=path)
+    return removal

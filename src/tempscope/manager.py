@@ -1,0 +1,622 @@
+"""
+One job's temporary files: :class:`TempFileManager`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from tempscope import _current, _log, _shield
+from tempscope._closing import ChildExit, CleanUp
+from tempscope._exits import Callback
+from tempscope._names import check_affixes, check_label, check_name, unique_name
+from tempscope._outcomes import describe
+from tempscope._outside_paths import OutsidePaths
+from tempscope._scope import PREFIX, Scope
+from tempscope._temp_paths import TempPath
+from tempscope.errors import (
+    ConfigurationError,
+    InvalidNameError,
+    NameTakenError,
+    ScopeClosedError,
+    UnsupportedError,
+)
+from tempscope.model import CleanupReport, Usage
+from tempscope.policies import DeleteOnClose
+from tempscope.protocols import CleanupPolicy, GivingUp, Progress, StagedFile, TempArea, TempStorage
+from tempscope.storages import LocalDiskStorage, absolute, identify
+
+
+__all__ = ["TempFileManager"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_DEFAULT_POLICY = DeleteOnClose()
+_NAME_ATTEMPTS = 1_000
+_STAGED_NAME_CHARACTERS = 60
+
+
+class TempFileManager(Scope):
+    """
+    The temporary files of one job: its *scope*.
+
+    Lives from its opening to its close, usually one ``with`` block (or ``async with``); all
+    threads and tasks of the job may use it, and only who opened it closes it.
+    Services receive the one of their job from a container; :class:`~tempscope.TempScopes` opens
+    them.
+    It can also be used alone; a manager that is made directly and never entered lives until the
+    process ends.
+
+    After a fork the child may not create in an inherited scope, and closing it there does nothing;
+    a standalone manager starts anew there.
+
+    Args:
+        prefix: How unique names begin, unless a call says otherwise.
+
+        base_dir: Where the default storage puts its root; not together with *storage*.
+
+        storage: Where the files live; None for a :class:`~tempscope.LocalDiskStorage`.
+
+        policy: What stays when the scope closes; None for :class:`~tempscope.DeleteOnClose`.
+
+        name: The job's name: any text, for people and logs; it never becomes part of a path.
+
+    Raises:
+        InvalidNameError: If *prefix* or *name* cannot be one.
+
+        ConfigurationError: If *base_dir* and *storage* are both given, or if *storage* or *policy*
+            is none.
+
+        UnsupportedError: If the policy may keep what the storage cannot.
+
+    Not promised: that another program of the same user leaves the files alone.
+    """
+
+    def __init__(
+        self,
+        prefix: str = PREFIX,
+        base_dir: str | os.PathLike[str] | None = None,
+        *,
+        storage: TempStorage | None = None,
+        policy: CleanupPolicy | None = None,
+        name: str | None = None,
+    ) -> None:
+        check_affixes(prefix, "")
+        if storage is None:
+            storage = LocalDiskStorage(base_dir)
+        elif base_dir is not None:
+            raise ConfigurationError(
+                "give either base_dir or storage: the storage has a base directory of its own"
+            )
+        elif not hasattr(storage, "open_area"):
+            raise ConfigurationError(f"storage is {storage!r}, which is no storage: it has no open_area()")
+        self._standalone = True
+        name = check_label(name, "a scope's name")
+        self._begin(storage, _DEFAULT_POLICY if policy is None else policy, name, prefix)
+
+    # -- files for one block
+
+    def create_temp_file(
+        self, suffix: str = "", prefix: str | None = None, delete: bool = True, *, name: str | None = None
+    ) -> TempPath:
+        """
+        Return an object that makes an empty file when entered by ``with`` or ``async with``.
+
+        The block gets the file's path; when it ends the file is deleted.
+        A block that an exception leaves leaves its file to the scope if the policy may keep.
+
+        Args:
+            suffix: How the unique name ends, with its dot.
+
+            prefix: How it begins; None for the manager's.
+
+            delete: False to leave the file to the scope when the block ends.
+
+            name: Exactly this name instead of a unique one.
+
+        Raises:
+            InvalidNameError: If a name cannot be one; before anything is made.
+
+            ScopeClosedError, ForkedScopeError: If the scope cannot be used.
+
+        Entering raises:
+            NameTakenError: If *name* is in use.
+
+            StorageFull: If there is no room.
+        """
+        self._check_usable()
+        return TempPath(self, self._file_maker(suffix, prefix, name), delete=delete)
+
+    def create_temp_dir(self, prefix: str | None = None, *, name: str | None = None) -> TempPath:
+        """Return an object that makes a directory when entered; otherwise as :meth:`create_temp_file`."""
+        self._check_usable()
+        return TempPath(self, self._dir_maker(prefix, name), delete=True)
+
+    # -- files for the scope
+
+    def new_file(
+        self, suffix: str = "", prefix: str | None = None, *, name: str | None = None, create: bool = True
+    ) -> Path:
+        """
+        Make an empty file that lives until the scope closes, and return its path.
+
+        Args:
+            suffix, prefix, name: As in :meth:`create_temp_file`.
+
+            create: False to reserve the name only, for a program that insists on making its
+                output itself; until what it made is published or kept.
+
+        Raises:
+            InvalidNameError: If a name cannot be one; before anything is made.
+
+            NameTakenError: If *name* is in use.
+
+            StorageFull: If there is no room.
+
+            ScopeClosedError, ForkedScopeError: If the scope cannot be used.
+        """
+        if create:
+            return self._file_maker(suffix, prefix, name)()
+        if name is not None:
+            return self._reserve(self._usable_area(), check_name(name))
+        return self._unique(self._reserve, *self._affixes(suffix, prefix))
+
+    def new_dir(self, prefix: str | None = None, *, name: str | None = None) -> Path:
+        """Make a directory that lives until the scope closes; otherwise as :meth:`new_file`."""
+        return self._dir_maker(prefix, name)()
+
+    def _file_maker(self, suffix: str, prefix: str | None, name: str | None) -> Callable[[], Path]:
+        if name is not None:
+            return functools.partial(self._named, _make_file, check_name(name))
+        return functools.partial(self._unique, _make_file, *self._affixes(suffix, prefix))
+
+    def _dir_maker(self, prefix: str | None, name: str | None) -> Callable[[], Path]:
+        if name is not None:
+            return functools.partial(self._named, _make_dir, check_name(name))
+        return functools.partial(self._unique, _make_dir, *self._affixes("", prefix))
+
+    def _affixes(self, suffix: str, prefix: str | None) -> tuple[str, str]:
+        if prefix is None:
+            prefix = self._prefix
+        check_affixes(prefix, suffix)
+        return prefix, suffix
+
+    def _named(self, make: Callable[[TempArea, str], Path], name: str) -> Path:
+        area = self._usable_area()
+        with self._lock:
+            self._check_not_reserved(name)
+            return make(area, name)
+
+    def _unique(self, make: Callable[[TempArea, str], Path], prefix: str, suffix: str) -> Path:
+        area = self._usable_area()
+        for _ in range(_NAME_ATTEMPTS):
+            try:
+                return make(area, unique_name(prefix, suffix, next(self._numbers)))
+            except NameTakenError:
+                # The job made a file of our next name itself.
+                continue
+        raise NameTakenError(f"no free name between {prefix!r} and {suffix!r} was found", scope=self._shown)
+
+    def _reserve(self, area: TempArea, name: str) -> Path:
+        path = area.directory / name
+        with self._lock:
+            self._check_not_reserved(name)
+            if path.is_symlink() or path.exists():
+                raise self._taken(name)
+            if self._reserved is None:
+                self._reserved = set()
+            self._reserved.add(name)
+        return path
+
+    def _check_not_reserved(self, name: str) -> None:
+        if self._reserved and name in self._reserved:
+            raise self._taken(name)
+
+    def _taken(self, name: str) -> NameTakenError:
+        return NameTakenError(f"the name {name!r} is taken in scope {self._shown!r}", scope=self._shown)
+
+    def _free_name(self, path: Path) -> None:
+        """Let the name of *path*, which left the scope, be used again."""
+        with self._lock:
+            if self._reserved:
+                self._reserved.discard(path.name)
+
+    def _delete_path(self, path: Path, generation: int, exc: BaseException | None) -> None:
+        """End one per-file block; what cannot be deleted now goes with the scope."""
+        area = self._area
+        # After a fork, a clean-up or a new beginning the path is none of ours any more.
+        if area is None or self._pid != os.getpid() or generation != self._generation:
+            return
+        try:
+            removal = area.delete(path)
+        except ScopeClosedError:
+            # The scope closed before the block ended; its files went with it, or were kept.
+            return
+        except Exception as error:
+            if exc is None:
+                raise
+            exc.add_note(f"tempscope: deleting a temporary file also raised {describe(error)}")
+            return
+        if not removal.complete:
+            reason = "; ".join(sorted({entry.reason for entry in removal.leftovers}))
+            _log.warn("a temporary file could not be deleted yet", scope=self._shown, reason=reason)
+
+    # -- in and out
+
+    def stage(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        writable: bool = False,
+        progress: Progress | None = None,
+    ) -> StagedFile:
+        """
+        Bring an outside file into the scope, without a copy where the storage can.
+
+        The path handed out is never the source's own, and the source is never harmed.
+        An input that came in by hard link is checked when the scope closes.
+
+        Args:
+            source: A file, or a link to one.
+
+            name: What it is called in the scope; None for the source's name, made unique.
+
+            writable: Whether the job may write to it; it then shares nothing with the source.
+
+            progress: Called as ``progress(done, total)``, in bytes, while copying.
+
+        Raises:
+            PathMissingError: If *source* is not there.
+
+            NameTakenError: If *name* is in use.
+
+            StorageFull: If there is no room.
+
+            StorageError: If *source* cannot be read or is no file.
+        """
+        area = self._usable_area()
+        path = Path(absolute(source, "source"))
+        if name is None:
+            staged = self._stage_by_own_name(area, path, writable, progress)
+        else:
+            self._check_not_reserved(check_name(name))
+            staged = area.take_in(path, name, writable=writable, progress=progress)
+        with self._lock:
+            self._remember_staged(staged)
+        _log.debug("file staged", scope=self._shown, how=staged.method, bytes_saved=staged.bytes_saved)
+        return staged
+
+    def _remember_staged(self, staged: StagedFile) -> None:
+        if staged.method == "hardlink":
+            if self._staged is None:
+                self._staged = []
+            self._staged.append(staged)
+        identity = identify(os.fspath(staged.source))
+        if identity is not None:
+            if self._sources is None:
+                self._sources = set()
+            self._sources.add(identity)
+
+    def _stage_by_own_name(
+        self, area: TempArea, source: Path, writable: bool, progress: Progress | None
+    ) -> StagedFile:
+        name = source.name
+        try:
+            self._check_not_reserved(check_name(name))
+            return area.take_in(source, name, writable=writable, progress=progress)
+        except NameTakenError:
+            pass
+        except InvalidNameError:
+            name = "input"
+        for _ in range(_NAME_ATTEMPTS):
+            try:
+                unique = unique_name("", f"-{name[-_STAGED_NAME_CHARACTERS:]}", next(self._numbers))
+                return area.take_in(source, unique, writable=writable, progress=progress)
+            except NameTakenError:
+                continue
+        raise NameTakenError(f"no free name for {name!r} was found", path=source, scope=self._shown)
+
+    def publish(
+        self,
+        path: str | os.PathLike[str],
+        destination: str | os.PathLike[str],
+        *,
+        overwrite: bool = True,
+        durable: bool = True,
+        mode: int | None = None,
+        progress: Progress | None = None,
+    ) -> Path:
+        """
+        Move a finished file out of the scope to its final place, atomically.
+
+        Whoever looks at *destination* sees the old file or the new one, whole.
+        If it fails, the file is still in the scope.
+
+        Args:
+            path: A path of this scope.
+
+            destination: Where the file shall be; its directory exists.
+
+            overwrite: Whether an existing file may be replaced.
+
+            durable: Whether file and name are on the disk before the call returns.
+
+            mode: The permissions; None for those of the file that was there, else 0o666 less
+                the umask.
+
+            progress: As in :meth:`stage`, where bytes have to be copied.
+
+        Returns:
+            The destination, absolute.
+
+        Raises:
+            ForeignPathError: If *path* is not in this scope, or *destination* is.
+
+            PathMissingError: If *path* or the destination's directory is not there.
+
+            NameTakenError: If something is there and *overwrite* is False.
+
+            StorageFull: If there is no room.
+
+            StorageError: If the system refuses otherwise.
+        """
+        ours = _as_path(path)
+        published = self._usable_area().give_out(
+            ours,
+            Path(absolute(destination, "destination")),
+            overwrite=overwrite,
+            durable=durable,
+            mode=mode,
+            progress=progress,
+        )
+        self._free_name(ours)
+        _log.debug("file published", scope=self._shown, path=published)
+        return published
+
+    def keep(self, path: str | os.PathLike[str]) -> Path:
+        """
+        Let one path out of our hands for good: no policy and no sweep will touch it again.
+
+        Returns:
+            Where it is now: a registered outside path stays in place, a path of the scope moves
+            to a directory of its own.
+
+        Raises:
+            ForeignPathError: If *path* is neither.
+
+            UnsupportedError: If the storage cannot.
+        """
+        self._check_usable()
+        wanted = _as_path(path)
+        with self._lock:
+            if self._outside is not None and not self._owns(wanted):
+                text = absolute(path, "path")
+                if self._outside.unregister(text):
+                    return Path(text)
+        area = self._usable_area()
+        if not isinstance(area, GivingUp):
+            raise UnsupportedError(
+                f"{self._storage!r} cannot give up single paths: publish them instead", path=path
+            )
+        kept = area.give_up(wanted)
+        self._free_name(wanted)
+        _log.debug("path given up", scope=self._shown, path=kept)
+        return kept
+
+    # -- outside paths and callbacks
+
+    def register_file(self, file_path: str | os.PathLike[str]) -> None:
+        """
+        Have an outside file or directory deleted with the scope, whatever the policy.
+
+        The path is made absolute now.  It is deleted only if it then still is what it was: device,
+        inode and birth time are compared.
+        A path of this scope belongs to it anyway.
+
+        Args:
+            file_path: A path; it need not exist yet, and then whatever is there is deleted.
+
+        Raises:
+            ForeignPathError: If it is the root of a file system.
+
+            StorageError: If the registration cannot be written down.
+        """
+        self._check_usable()
+        if isinstance(file_path, Path) and self._owns(file_path):
+            return
+        path = absolute(file_path, "path")
+        if self._owns(Path(path)):
+            return
+        with self._lock:
+            if self._outside is None:
+                self._outside = OutsidePaths(self._usable_area)
+            self._outside.register(path)
+        self._hold_if_alone()
+
+    def unregister_file(self, file_path: str | os.PathLike[str]) -> None:
+        """Take a registered path back: it was moved or processed.  An unknown one is not an error."""
+        self._check_usable()
+        if isinstance(file_path, Path) and self._owns(file_path):
+            return
+        with self._lock:
+            if self._outside is not None:
+                self._outside.unregister(absolute(file_path, "path"))
+
+    def register_cleanup_callback(
+        self, fn: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs
+    ) -> None:
+        """
+        Have *fn* called once, when the scope closes or is cleaned up, newest first.
+
+        Runs in the closing thread or task, never in a forked child.
+        If it raises, the others still run, and closing raises its error unless the job failed.
+
+        Args:
+            fn: What to call; it must not be a coroutine function.
+
+            args, kwargs: With what.
+
+        Raises:
+            ConfigurationError: If *fn* cannot be called, or nobody would await it.
+
+            ScopeClosedError, ForkedScopeError: If the scope cannot be used.
+        """
+        if not callable(fn):
+            raise ConfigurationError(
+                f"the callback {fn!r} cannot be called: give a function and its arguments"
+            )
+        if inspect.iscoroutinefunction(fn):
+            raise ConfigurationError(f"the callback {fn!r} is a coroutine function, which nobody would await")
+        self._push(Callback(fn, args, kwargs))
+
+    def bind(self, fn: Callable[_P, _R]) -> Callable[_P, _R]:
+        """
+        Return *fn* so that this scope is current while it runs, in whatever thread.
+
+        Plain threads and executors do not carry the current scope over; the result may be called
+        any number of times, also at once.
+        """
+        if inspect.iscoroutinefunction(fn):
+
+            @functools.wraps(fn)
+            async def bound_coroutine(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+                with _current.as_current(self):
+                    return await fn(*args, **kwargs)
+
+            return bound_coroutine  # type: ignore[return-value]
+
+        @functools.wraps(fn)
+        def bound(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            with _current.as_current(self):
+                return fn(*args, **kwargs)
+
+        return bound
+
+    # -- looking and cleaning
+
+    def usage(self) -> Usage:
+        """Count what the scope's own files occupy now; costs a walk over them."""
+        self._check_usable()
+        return Usage() if self._area is None else self._area.usage()
+
+    def mark_retry(self) -> None:
+        """Say that the job will run again: the outcome will be ``"retry"``, whatever else happens."""
+        self._check_usable()
+        self._retry = True
+
+    def cleanup_all(self) -> CleanupReport:
+        """
+        Delete everything the scope owns now, whatever the policy; the scope stays open.
+
+        Open files and the files of children go too (children stay open), registered outside paths
+        as well; callbacks run, once.
+
+        Returns:
+            What went, and what did not and why.
+
+        Raises:
+            Exception: What a callback raised; several as :class:`~tempscope.CleanupFailed`.
+        """
+        self._check_usable()
+        return CleanUp(self).run()
+
+    async def astage(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        writable: bool = False,
+        progress: Progress | None = None,
+    ) -> StagedFile:
+        """Stage in a worker thread; otherwise as :meth:`stage`."""
+        call = functools.partial(self.stage, source, name=name, writable=writable, progress=progress)
+        return await _shield.complete(call)
+
+    async def apublish(
+        self,
+        path: str | os.PathLike[str],
+        destination: str | os.PathLike[str],
+        *,
+        overwrite: bool = True,
+        durable: bool = True,
+        mode: int | None = None,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Publish in a worker thread; otherwise as :meth:`publish`."""
+        call = functools.partial(
+            self.publish,
+            path,
+            destination,
+            overwrite=overwrite,
+            durable=durable,
+            mode=mode,
+            progress=progress,
+        )
+        return await _shield.complete(call)
+
+    async def acleanup_all(self) -> CleanupReport:
+        """Run the callbacks here and delete in a worker thread; otherwise as :meth:`cleanup_all`."""
+        self._check_usable()
+        return await CleanUp(self).arun()
+
+    @property
+    def directory(self) -> Path:
+        """
+        The scope's private directory, made when first asked for.
+
+        Raises:
+            ScopeClosedError: If the scope is closed.
+
+            StorageError: If it cannot be made.
+        """
+        return self._usable_area().directory
+
+    def scope(self, name: str | None = None, *, policy: CleanupPolicy | None = None) -> TempFileManager:
+        """
+        Open a scope inside this one; it closes before this one, and with it at the latest.
+
+        Args:
+            name: What it is called, as in ``TempFileManager(name=)``.
+
+            policy: What stays of it; None for this scope's policy.
+        """
+        self._check_usable()
+        child = TempFileManager._opened(
+            self._storage,
+            self._policy if policy is None else policy,
+            name,
+            label=self._label,
+            strict=self._strict,
+            parent=self,
+            prefix=self._prefix,
+        )
+        try:
+            child._parent_exit = self._push(ChildExit(weakref.ref(child)))
+        except ScopeClosedError:
+            # Closed by another thread just now: nobody will see the child.
+            child._ends_empty()
+            raise
+        return child
+
+    def _owns(self, path: Path) -> bool:
+        return self._area is not None and path.is_relative_to(self._area.directory)
+
+
+def _make_file(area: TempArea, name: str) -> Path:
+    return area.create_file(name)
+
+
+def _make_dir(area: TempArea, name: str) -> Path:
+    return area.create_dir(name)
+
+
+def _as_path(path: str | os.PathLike[str]) -> Path:
+    """Return *path* as a path; one of a storage's own kind stays what it is."""
+    return path if isinstance(path, Path) else Path(absolute(path, "path"))

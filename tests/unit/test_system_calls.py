@@ -1,0 +1,144 @@
+"""What reaches the kernel, counted exactly by ``strace``: the marks of the design that are counts."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+
+BEGIN, END = "/@@begin", "/@@end"
+CALL = re.compile(r"^(?:\[pid +\d+\] |\d+ +)?(\w+)\(")
+
+
+@functools.cache
+def objection() -> str:
+    """Return why strace cannot trace here, or an empty text; the probe traces ``true``."""
+    if shutil.which("strace") is None:
+        return "strace cannot trace: it is not installed"
+    probe = subprocess.run(
+        ["strace", "-f", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False
+    )
+    return f"strace cannot trace: {probe.stderr.strip()}" if probe.returncode else ""
+
+
+@pytest.fixture(autouse=True)
+def traceable() -> None:
+    """Skip where the probe says that nothing can be traced."""
+    if objection():
+        pytest.skip(objection())
+
+
+def system_calls(
+    tmp_path: Path, unmeasured: dict[str, str], prepare: str, measure: str, times: int = 10
+) -> Counter[str]:
+    """
+    Return the system calls of *measure*, done *times* times, without those of Python itself.
+
+    *prepare* runs before, once; then *measure* once, so that what is made on first use is there.
+    """
+    source = f"""
+import gc, os
+from tempscope import *
+base = {str(tmp_path)!r}
+scopes = TempScopes(LocalDiskStorage(base))
+{textwrap.dedent(prepare)}
+def measure():
+{textwrap.indent(textwrap.dedent(measure), "    ")}
+def mark(path):
+    try:
+        os.stat(path)
+    except OSError:
+        pass
+measure()
+gc.collect()
+gc.disable()
+mark({BEGIN!r})
+for _ in range({times}):
+    measure()
+mark({END!r})
+"""
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-qq", "-o", str(trace), sys.executable, "-c", source]
+    subprocess.run(command, env=unmeasured, check=True, timeout=60)
+    calls: Counter[str] = Counter()
+    between = False
+    for line in trace.read_text(errors="replace").splitlines():
+        if BEGIN in line:
+            between = True
+        elif END in line:
+            break
+        elif between and (call := CALL.match(line)):
+            calls[call[1]] += 1
+    # Python's own memory.
+    for name in ("brk", "mmap", "munmap", "madvise", "mremap"):
+        calls.pop(name, None)
+    return calls
+
+
+def names(calls: Counter[str]) -> dict[str, int]:
+    """Return *calls* under one name for each of the calls that differ between machines."""
+    same = {"unlinkat": "unlink", "openat": "open"}
+    merged: Counter[str] = Counter()
+    for name, count in calls.items():
+        merged[same.get(name, name)] += count
+    return dict(merged)
+
+
+def test_an_empty_scope_asks_for_the_pid_only(tmp_path: Path, unmeasured: dict[str, str]) -> None:
+    """Opening, entering and closing a scope without files makes no system call but ``getpid``."""
+    calls = names(system_calls(tmp_path, unmeasured, "", "with scopes.open(): pass"))
+    assert set(calls) == {"getpid"}
+    assert calls["getpid"] <= 30
+
+
+def test_an_empty_named_scope_with_a_child_asks_for_the_pid_only(
+    tmp_path: Path, unmeasured: dict[str, str]
+) -> None:
+    """Names, children and callbacks cost no system call either."""
+    measure = """
+        with scopes.open("job") as job:
+            job.register_cleanup_callback(int)
+            with job.scope("part"): pass
+        """
+    assert set(system_calls(tmp_path, unmeasured, "", measure)) == {"getpid"}
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        "with job.create_temp_file(): pass",
+        "with job.create_temp_file('.mkv', 'clip_'): pass",
+        "with job.create_temp_file(name='x'): pass",
+    ],
+)
+def test_a_file_in_an_open_scope_is_three_calls(
+    tmp_path: Path, unmeasured: dict[str, str], measure: str
+) -> None:
+    """Creating and deleting an empty file is one open, one close, one unlink; beside them only the pid."""
+    calls = names(system_calls(tmp_path, unmeasured, "job = scopes.open(); job.__enter__()", measure))
+    pids = calls.pop("getpid")
+    assert calls == {"open": 10, "close": 10, "unlink": 10}
+    assert pids <= 40
+
+
+def test_a_file_for_the_scope_is_two_calls(tmp_path: Path, unmeasured: dict[str, str]) -> None:
+    """``new_file`` is one open and one close."""
+    calls = names(
+        system_calls(tmp_path, unmeasured, "job = scopes.open(); job.__enter__()", "job.new_file()")
+    )
+    calls.pop("getpid")
+    assert calls == {"open": 10, "close": 10}
+
+
+def test_current_scope_asks_nothing(tmp_path: Path, unmeasured: dict[str, str]) -> None:
+    """Asking for the current scope makes no system call at all."""
+    calls = system_calls(tmp_path, unmeasured, "job = scopes.open(); job.__enter__()", "current_scope()")
+    assert calls == {}
