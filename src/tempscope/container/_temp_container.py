@@ -1,0 +1,91 @@
+"""The container that an application nests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dependency_injector import containers, providers
+
+from tempscope.container._storage_choice import StorageChoice
+from tempscope.scopes import TempScopes, current_scope
+from tempscope.settings import Settings
+from tempscope.storages import HardlinkStorage, LocalDiskStorage, MemoryStorage, RamDiskStorage
+
+
+def _disk_to_spill_to(spill: bool, disk: Callable[[], LocalDiskStorage]) -> LocalDiskStorage | None:
+    return disk() if spill else None
+
+
+def _storage_of(settings: Any) -> StorageChoice:
+    """
+    Return the choice between our storages, each made once and from its settings.
+
+    Thread-safe singletons: a plain one builds as many as there are threads that race.
+    """
+    common = {
+        "application": settings.application,
+        "sweep_on_start": settings.sweep_on_start,
+        "background_removal": settings.background_removal,
+        "trust_locks": settings.trust_locks,
+        "max_bytes": settings.max_bytes,
+    }
+    once = providers.ThreadSafeSingleton
+    disk = once(LocalDiskStorage, base_dir=settings.base_dir, **common)
+    return StorageChoice(
+        settings.backend,
+        disk=disk,
+        ram=once(RamDiskStorage, **common),
+        memory=once(
+            MemoryStorage,
+            max_bytes=settings.max_bytes,
+            max_files=settings.max_files,
+            spill_to=providers.Callable(_disk_to_spill_to, settings.spill, disk.provider),
+            spill_above=settings.spill_above,
+        ),
+        hardlink=once(HardlinkStorage, base_dir=settings.base_dir, threshold=settings.threshold, **common),
+    )
+
+
+class TempContainer(containers.DeclarativeContainer):
+    """
+    What services receive: scopes, the current scope's manager, and the storage below them.
+
+    An instance lives as long as the application; shared by all threads.
+    Nest it, and override what is different in a test::
+
+        class Application(containers.DeclarativeContainer):
+            config = providers.Configuration()
+            temp = providers.Container(TempContainer, config=config.temp)
+            service = providers.Factory(VideoService, scopes=temp.scopes)
+
+    The storages are made once; everything above a storage is made anew each time, so that an
+    override is seen at once.
+    The container only wires: a scope lives by the ``with`` of the service that opened it.
+
+    Attributes:
+        config: The settings as a mapping; a missing or partial one gets the defaults.
+
+        settings: The checked :class:`~tempscope.Settings`; unknown keys raise.
+
+        storage: The one that the setting ``backend`` names.
+
+        policy: What the settings say about keeping.
+
+        scopes: A :class:`~tempscope.TempScopes`, for services that own jobs.
+
+        manager: The current scope's :class:`~tempscope.TempFileManager`, for those that work in one.
+    """
+
+    config = providers.Configuration()
+    settings = providers.Callable(Settings.from_mapping, config)
+    storage = _storage_of(settings.provided)
+    policy = settings.provided.policy
+    scopes = providers.Factory(
+        TempScopes,
+        storage,
+        policy,
+        label=settings.provided.label,
+        strict=settings.provided.strict,
+    )
+    manager = providers.Callable(current_scope)
