@@ -1,0 +1,249 @@
+"""
+Looking after storages from outside their scopes: :func:`sweep`.
+
+Code that cleans up at the end of a job is an optimisation; the sweep is the promise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import attrs
+
+from tempscope import _log
+from tempscope._clock import SystemClock
+from tempscope._names import escape
+from tempscope.errors import ConfigurationError, TempscopeError
+from tempscope.model import Entry, Instant, Removal, ScopeRecord, SweepReport, Verdict
+from tempscope.protocols import CleanupPolicy, Clock, Sweepable, Sweeping, TempStorage
+from tempscope.storages import LocalDiskStorage
+
+
+__all__ = ["sweep"]
+
+_HALF_DONE = Verdict(False, "its deletion was begun")
+_FINISHED = Verdict(False, "its time has passed")
+
+
+def sweep(
+    storage_or_base_dir: TempStorage | str | os.PathLike[str] | None,
+    *,
+    policy: CleanupPolicy | None = None,
+    dry_run: bool = False,
+) -> SweepReport:
+    """
+    Remove what no living owner holds and no record or policy wants.
+
+    What dead processes left goes, or is retained, as their records say; registered outside paths
+    go if they still are what was registered; begun deletions are finished; retained scopes go when
+    their recorded time has passed.
+    Whatever cannot be decided is left alone, and told.
+
+    Any number of sweeps may run at once, in any number of processes, beside any number of living
+    ones; sweeping again is not an error.
+    An error about one thing stands in the report, and the sweep goes on.
+
+    Args:
+        storage_or_base_dir: A storage, or the base directory of one on a file system; None for the
+            one that the environment names.
+
+        policy: Decides about the retained scopes of its own application, which is the storage's, or
+            this program; None to go by the recorded times alone.
+
+        dry_run: Whether only to tell what would be done.
+
+    Returns:
+        What went, what stayed and why.
+
+    Raises:
+        BaseDirectoryError: If the root cannot be ours.
+
+        ConfigurationError: If the first argument is neither, or *policy* is none.
+    """
+    storage = _storage_of(storage_or_base_dir)
+    if policy is not None and not hasattr(policy, "select"):
+        raise ConfigurationError(f"policy is {policy!r}, which is no policy: it has no select()")
+    return Sweep(storage, policy, dry_run=dry_run).run()
+
+
+def _storage_of(given: TempStorage | str | os.PathLike[str] | None) -> TempStorage:
+    if given is None or isinstance(given, (str, bytes, os.PathLike)):
+        return LocalDiskStorage(given)
+    if not hasattr(given, "areas") or not hasattr(given, "reclaim"):
+        raise ConfigurationError(f"sweep() needs a storage or a base directory, not {given!r}")
+    return given
+
+
+@attrs.define(eq=False)
+class Sweep:
+    """
+    One pass over one storage.
+
+    Lives for one :meth:`run`; used by one thread.
+
+    Args:
+        storage: What to look over.
+
+        policy: What decides about its application's retained scopes; None for nobody.
+
+        dry_run: Whether to touch nothing.
+
+        clock: Tells the time.
+    """
+
+    storage: TempStorage
+    policy: CleanupPolicy | None = None
+    dry_run: bool = attrs.field(default=False, kw_only=True)
+    clock: Clock = attrs.field(factory=SystemClock, kw_only=True)
+    _done: Removal = attrs.field(default=Removal(), init=False)
+    _candidates: list[ScopeRecord] = attrs.field(factory=list, init=False)
+    _last: list[ScopeRecord] = attrs.field(factory=list, init=False)
+
+    def run(self) -> SweepReport:
+        """Sweep, and tell what was done."""
+        begun = self.clock.now()
+        with _sweeping(self.storage) as source:
+            put_off = False
+            for record in source.records():
+                if record.state == "trash":
+                    # Something told before it, and put off, may still stand in it.
+                    self._last.append(record) if put_off else self._reclaim(source, record, _HALF_DONE)
+                    put_off = False
+                else:
+                    put_off = self._meet(source, record, begun) or put_off
+            for record, verdict in self._decided(begun):
+                self._reclaim(source, record, verdict)
+            for record in self._last:
+                self._reclaim(source, record, _HALF_DONE)
+            live, left = source.live, source.left
+        return self._report(live, left, begun)
+
+    def _report(self, live: int, left: Sequence[Entry], begun: Instant) -> SweepReport:
+        done = self._done + Removal(skipped=len(left), entries=tuple(left))
+        if done.failed:
+            _log.warn("a sweep could not remove all that should go", failed=done.failed)
+        _log.debug("swept", removed=done.removed, kept=done.kept, skipped=done.skipped, dry_run=self.dry_run)
+        return SweepReport(
+            **attrs.asdict(done, recurse=False),
+            dry_run=self.dry_run,
+            live=live,
+            seconds=self.clock.now().seconds_since(begun),
+        )
+
+    # -- deciding
+
+    def _meet(self, source: Sweeping, record: ScopeRecord, now: Instant) -> bool:
+        """Settle *record*, or put it off for the policy; returns whether it was put off."""
+        if record.state == "given_up":
+            self._keep(record, "it was given up by keep(), so it is nobody's to remove")
+            return False
+        if record.state == "handed_over" and not record.expired(now):
+            self._keep(record, "it waits to be taken over")
+            return False
+        if record.state in ("orphaned", "handed_over"):
+            record = record.never_closed_by(now)
+            assert record.verdict is not None
+            if not (record.verdict.keep and self._is_ours(record)):
+                self._reclaim(source, record, record.verdict)
+                return False
+        self._candidates.append(record)
+        return True
+
+    def _is_ours(self, record: ScopeRecord) -> bool:
+        own = getattr(self.storage, "application", None)
+        return self.policy is not None and (own is None or record.application == own)
+
+    def _decided(self, now: Instant) -> Iterator[tuple[ScopeRecord, Verdict]]:
+        """Decide about what was kept: what is to be done, and to which."""
+        ours = [record for record in self._candidates if self._is_ours(record)]
+        verdicts = iter(self._ask(ours, now))
+        for record in self._candidates:
+            wanted = record.verdict or Verdict(True, "its record says no more")
+            if self._is_ours(record):
+                verdict = next(verdicts)
+            else:
+                verdict = _FINISHED if record.expired(now) else wanted
+            if not verdict.keep:
+                yield record, verdict
+            elif record.state == "retained":
+                self._keep(record, verdict.reason or wanted.reason)
+            else:
+                # Kept from now on, for as long as its owner wanted.
+                yield record, wanted
+
+    def _ask(self, ours: Sequence[ScopeRecord], now: Instant) -> Sequence[Verdict]:
+        if self.policy is None or not ours:
+            return ()
+        try:
+            verdicts = list(self.policy.select(ours, now))
+            if len(verdicts) != len(ours):
+                raise ConfigurationError(
+                    f"{self.policy!r} gave {len(verdicts)} verdicts about {len(ours)} scopes: one each"
+                )
+        except Exception as error:
+            # What cannot be decided is kept.
+            reason = f"the policy failed: {type(error).__name__}: {error}"
+            self._done += Removal(failed=1, entries=(Entry(escape(repr(self.policy)), "failed", reason),))
+            return [Verdict(True, f"the policy failed: {type(error).__name__}")] * len(ours)
+        return verdicts
+
+    # -- doing
+
+    def _keep(self, record: ScopeRecord, reason: str) -> None:
+        self._done += Removal(kept=1, entries=(Entry(_shown(record), "kept", reason),))
+
+    def _reclaim(self, source: Sweeping, record: ScopeRecord, verdict: Verdict) -> None:
+        try:
+            removal = source.reclaim(record, verdict, dry_run=self.dry_run)
+        except (OSError, TempscopeError) as error:
+            entry = Entry(_shown(record), "failed", str(error), getattr(error, "errno", None))
+            self._done += Removal(failed=1, entries=(entry,))
+            return
+        self._done += _in_scopes(record, verdict, removal)
+
+
+def _shown(record: ScopeRecord) -> str:
+    return escape(str(record.directory) if record.directory is not None else record.token)
+
+
+def _in_scopes(record: ScopeRecord, verdict: Verdict, removal: Removal) -> Removal:
+    """Return what *removal* did to *record*'s scope, counted in scopes instead of files."""
+    named = [entry for entry in removal.entries if entry.kind == "removed"]
+    if removal.removed <= len(named) or removal.failed or removal.kept:
+        return attrs.evolve(removal, removed=len(named))
+    own = removal.removed_bytes - sum(entry.bytes for entry in named)
+    entry = Entry(_shown(record), "removed", verdict.reason, bytes=own)
+    return attrs.evolve(removal, removed=len(named) + 1, entries=(*removal.entries, entry))
+
+
+def _sweeping(storage: TempStorage) -> AbstractContextManager[Sweeping]:
+    if isinstance(storage, Sweepable):
+        return storage.sweeping()
+    return nullcontext(_PlainSweeping(storage))
+
+
+@attrs.define(eq=False)
+class _PlainSweeping:
+    """Sweeps a storage by the methods that every storage has."""
+
+    storage: TempStorage
+    live: int = 0
+    left: tuple[Entry, ...] = ()
+
+    def records(self) -> Iterable[ScopeRecord]:
+        """Tell what is there, but only count the living."""
+        for record in self.storage.areas():
+            if record.state == "live":
+                self.live += 1
+            else:
+                yield record
+
+    def reclaim(self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool = False) -> Removal:
+        """Reclaim it, or say that this would be done."""
+        if not dry_run:
+            return self.storage.reclaim(record, verdict)
+        if verdict.keep:
+            return Removal(kept=1, entries=(Entry(_shown(record), "kept", verdict.reason),))
+        return Removal(removed=1, removed_bytes=record.usage.freeable_bytes if record.usage else 0)

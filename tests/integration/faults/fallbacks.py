@@ -1,0 +1,124 @@
+"""
+Where an error at a system call is answered without a word, and why that is right.
+
+Each row is a documented fallback: the call as the dry run shows it, and the reason.
+An error that no row names must be raised, logged as a warning, or counted in a report.
+"""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+from tests.integration.faults.injection import ERRORS, Mode
+
+
+@attrs.frozen
+class Fallback:
+    """One row: which calls, in which errors, and the reason."""
+
+    call: str
+    pattern: str
+    reason: str
+    errors: tuple[str, ...] = ERRORS
+
+    def answers(self, call: str, text: str, mode: Mode) -> bool:
+        """Whether it is about *mode* at this *call*, whose arguments are *text*."""
+        return (
+            call in self.call.split("|")
+            and mode.name in self.errors
+            and re.search(self.pattern, text) is not None
+        )
+
+
+_DIRECTORY = r"<[^>]*/(base|fresh|outside|products|tempscope-\d+|[iktd]-\w+|a\d+|tempscope_2|deeper)"
+
+FALLBACKS = (
+    # -- finding the base directory and the root
+    Fallback(
+        "newfstatat|mkdir",
+        r'/\d+(/base|/fresh)?", [^"]*$',
+        "makedirs looks for directories that are there, or that it then makes; opening is what counts",
+    ),
+    Fallback(
+        "fchmod|write|close",
+        r"/\.tempscope-root>",
+        "the file is the mark; what it says and its mode are for people",
+    ),
+    # -- the lease
+    Fallback("flock", r"/tempscope-\d+>", "the root's lock only keeps systemd-tmpfiles from an empty root"),
+    Fallback("flock", r"/i-\w+>, LOCK_SH", "busy: a sweeper was faster; another name is tried", ("EACCES",)),
+    Fallback(
+        "newfstatat",
+        r'^(\d+<[^>]*/(i-\w+|journal|a\d+|k-\w+|tempscope-\d+)>(\(deleted\))?, "",|4<[^>]*>, "i-\w+")',
+        "whether a descriptor still is ours could not be seen: it is opened again, or left alone at the end",
+    ),
+    # -- the owner's record
+    Fallback(
+        "readlink|openat|newfstatat|ioctl|lseek|read|close",
+        r"/proc/self/ns/pid|/etc/machine-id|/proc/(self|\d+)/stat>|/proc/self/stat\"",
+        "the owner's record is for people: what cannot be read is left out of it",
+    ),
+    Fallback("openat|read|close", r'/owner>|"owner", O_RDONLY', "the owner's record is for people"),
+    # -- the journal
+    Fallback("close", r"/journal>", "every line was written by a write of its own, which told"),
+    Fallback(
+        "write", r'/journal>, "{\\"gone\\"', "the line that told of the path is spoiled in place instead"
+    ),
+    # -- staging and publishing
+    Fallback(
+        "openat|newfstatat|ioctl|lseek|read|close",
+        r"/proc/(self|\d+)/status",
+        "an umask that cannot be read counts as 022",
+    ),
+    Fallback(
+        "statx|name_to_handle_at", r"/outside/source", "a staged source is known by device and inode alone"
+    ),
+    Fallback("close", r"/(source|result|copy)>", "the file was only read, or was synced before"),
+    # -- registered paths
+    Fallback(
+        "statx",
+        r"/outside/(registered|replaced)",
+        "without a birth time the living process goes by device and inode, and a sweep keeps and tells",
+    ),
+    Fallback(
+        "name_to_handle_at",
+        r"registered|replaced",
+        "a file handle only adds to what device, inode and birth time say",
+    ),
+    # -- making and deleting
+    Fallback(
+        "openat",
+        r'"(i-\w+|a\d+|tempscope-\d+)", O_RDONLY.*O_DIRECTORY',
+        "a directory that its maker may not open had its mode taken by the umask: it is given back",
+        ("EACCES",),
+    ),
+    Fallback("renameat", r'"t-\w+"\)', "what cannot be moved to the trash is removed where it is"),
+    Fallback("unlinkat", r'"tempscope_3.tmp", 0\)', "the deleter tries again, its own way"),
+    Fallback(
+        "fcntl|getdents64|newfstatat|openat2|openat",
+        r"/(tempscope_2|deeper)",
+        "out of descriptors: the deleter gives back those that it kept, and goes on",
+        ("EMFILE",),
+    ),
+    Fallback(
+        "newfstatat",
+        r'"(a\d+|own|part|evidence|source|tempscope_\d.*|journal|owner)", .*AT_SYMLINK_NOFOLLOW\)',
+        "what cannot be looked at counts no bytes",
+    ),
+    # -- Python and the kernel
+    Fallback("newfstatat", r'</proc/[^>]*>, ""', "Python looks what it opened, and does without"),
+    Fallback("close", r"</proc/[^>]*>\)", "it was only read"),
+    Fallback("ioctl", "TCGETS", "Python asks whether a file is a terminal, and takes an error for no"),
+    Fallback(
+        "lseek", "SEEK_SET|SEEK_CUR", "Python rewinds a listing, or asks where it is, and needs no answer"
+    ),
+    Fallback(
+        "close", _DIRECTORY + r">(\(deleted\))?\)", "nothing was written to a directory by its descriptor"
+    ),
+)
+
+
+def excuse(call: str, text: str, mode: Mode) -> str | None:
+    """Return why nobody need be told of *mode* at this *call*, whose arguments are *text*; or None."""
+    return next((each.reason for each in FALLBACKS if each.answers(call, text, mode)), None)
