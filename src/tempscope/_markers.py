@@ -32,12 +32,12 @@ def refuse_marker(value: object, what: str) -> None:
     """
     if _is_marker(value):
         raise ConfigurationError(
-            f"{what} is a marker of a container, {type(value).__name__}[...], so the function that got it is not "
-            "wired: call container.wire(modules=[...]) first, and decorate the function with @inject"
+            f"{what} is a marker of a container, {type(value).__name__}[...], so the function that got it "
+            "is not wired: call container.wire(modules=[...]) first, and decorate the function with @inject"
         )
 
 
-def hide_markers(wrapper: Callable[_P, _R], function: Callable[_P, _R]) -> Callable[_P, _R]:
+def hide_markers(wrapper: Callable[_P, _R], function: Callable[..., object]) -> Callable[_P, _R]:
     """
     Return *wrapper*, which wraps *function*, without the markers of its signature.
 

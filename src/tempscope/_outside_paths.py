@@ -66,7 +66,8 @@ class OutsidePaths:
         """
         Delete them one by one, newest first, and tell of each.
 
-        One that was interrupted is still registered; one that fails does not stop the rest.
+        One that was interrupted is still registered; one that fails does not stop the rest, and stays
+        in the journal for the sweep.
 
         Args:
             protected: The inodes of staged sources, which stay.
@@ -82,7 +83,8 @@ class OutsidePaths:
             except BaseException:
                 self._paths[path] = registered
                 raise
-            self._write_off(path)
+            if not removal.failed:
+                self._write_off(path)
             yield removal
 
     def _write_off(self, path: str) -> None:

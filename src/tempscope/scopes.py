@@ -164,7 +164,7 @@ def in_scope(
                 async with _opener(scopes).open(title):
                     return await function(*args, **kwargs)
 
-            return hide_markers(cast("Callable[_P, _R]", run_async), function)
+            return cast("Callable[_P, _R]", hide_markers(run_async, function))
 
         @functools.wraps(function)
         def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import attrs
 
@@ -21,11 +21,7 @@ from tempscope.errors import ConfigurationError
 from tempscope.policies.form import policy_from, policy_to
 from tempscope.policies.on_close import DeleteOnClose
 from tempscope.protocols import CleanupPolicy
-from tempscope.units import check_count, format_duration, format_size, parse_duration, parse_size
-
-
-if TYPE_CHECKING:
-    from datetime import timedelta
+from tempscope.units import check_count, format_size, parse_size
 
 
 __all__ = ["Backend", "Settings"]
@@ -61,10 +57,6 @@ def _check_policy(value: CleanupPolicy | str | Mapping[str, Any]) -> CleanupPoli
     return policy_from(value)
 
 
-def _check_quota(value: str | None) -> str | None:
-    return None if value is None else format_size(parse_size(value, what="quota"), exact=True)
-
-
 def _check_threshold(value: str) -> str:
     return format_size(parse_size(value, what="threshold", minimum=0), exact=True)
 
@@ -82,10 +74,6 @@ def _check_max_files(value: int | str | None) -> int | None:
 
 def _check_spill_above(value: str | None) -> str | None:
     return None if value is None else format_size(parse_size(value, what="spill_above"), exact=True)
-
-
-def _check_interval(value: timedelta | str) -> str:
-    return format_duration(parse_duration(value, what="janitor_interval"))
 
 
 def _flag(value: bool | str) -> bool:
@@ -111,8 +99,7 @@ class Settings:
 
     A value: make it once at start-up and share it.
     ``Settings()`` is the defaults; each argument may also be given as its text.
-    Sizes and durations are kept as text with a unit (``"10GiB"``, ``"30m"``), except ``max_bytes``,
-    which is a number of bytes.
+    Sizes are kept as text with a unit (``"10GiB"``), except ``max_bytes``, which is a number of bytes.
 
     Args:
         backend: Where bytes live: ``"disk"``, ``"ram"`` (disk on ``/dev/shm``), ``"memory"`` or
@@ -129,9 +116,6 @@ class Settings:
 
         label: The kind of job; policies count per label.
 
-        quota: How many bytes all open scopes of one :class:`~tempscope.TempScopes` may occupy
-            together, as text such as ``"20GiB"``; None is no limit.
-
         strict: Whether leftovers that a sweep will finish raise instead of warning.
 
         sweep_on_start: Whether the first scope that needs the disk also removes what dead
@@ -143,18 +127,17 @@ class Settings:
 
         threshold: From which size on inputs are hard-linked (``"hardlink"``).
 
-        max_bytes: How many bytes the storage may hold: a number of bytes or text with a unit; None
-            is no limit.
+        max_bytes: How many bytes the files of the memory storage may have together: a number of
+            bytes or text with a unit; None is no limit; refused with another backend.
 
-        max_files: How many files the storage may hold (``"memory"``); None is no limit.
+        max_files: How many files and directories of the memory storage there may be; None is no
+            limit; refused with another backend.
 
         spill: Whether files move from memory to disk when another program needs their path
             (``"memory"``).
 
         spill_above: From which size on a file moves to disk by itself (``"memory"``); None is
             never.
-
-        janitor_interval: How long a janitor waits between two sweeps.
 
     Raises:
         ConfigurationError: If a value is not allowed; the message names key, value and what is
@@ -166,7 +149,6 @@ class Settings:
     application: str | None = attrs.field(default=None, validator=_is_text)
     policy: CleanupPolicy = attrs.field(default=DeleteOnClose(), converter=_check_policy)
     label: str | None = attrs.field(default=None, validator=_is_text)
-    quota: str | None = attrs.field(default=None, converter=_check_quota)
     strict: bool = attrs.field(default=False, converter=_flag, validator=_is_flag)
     sweep_on_start: bool = attrs.field(default=True, converter=_flag, validator=_is_flag)
     background_removal: bool = attrs.field(default=False, converter=_flag, validator=_is_flag)
@@ -176,9 +158,15 @@ class Settings:
     max_files: int | None = attrs.field(default=None, converter=_check_max_files)
     spill: bool = attrs.field(default=True, converter=_flag, validator=_is_flag)
     spill_above: str | None = attrs.field(default=None, converter=_check_spill_above)
-    janitor_interval: str = attrs.field(default="30m", converter=_check_interval)
 
     def __attrs_post_init__(self) -> None:
+        for name in ("max_bytes", "max_files"):
+            value = getattr(self, name)
+            if value is not None and self.backend != "memory":
+                raise ConfigurationError(
+                    f"{name} cannot be {value!r} with backend {self.backend!r}: it applies to backend "
+                    "'memory' only; leave it out, or set backend to 'memory'"
+                )
         if self.spill_above is not None and not self.spill:
             raise ConfigurationError(
                 f"spill_above cannot be {self.spill_above!r} while spill is False: no file may move to disk"
@@ -241,10 +229,14 @@ class Settings:
                     f"the environment variable {variable!r} is no setting: the variables are "
                     f"{', '.join(known)}{_near(variable, known)}"
                 )
-        values = {variable: value for variable, value in found.items() if value.strip()}
-        for variable, value in values.items():
-            _named(partial(cls, **{known[variable]: value}), f"the environment variable {variable}")
-        return cls(**{known[variable]: value for variable, value in values.items()})
+        settings = cls()
+        values: dict[str, Any] = {}
+        # One more at a time, in the settings' order, so that an error names the variable that is wrong.
+        for variable, name in known.items():
+            if found.get(variable, "").strip():
+                values[name] = found[variable]
+                settings = _named(partial(cls, **values), f"the environment variable {variable}")
+        return settings
 
     @classmethod
     def from_toml(cls, source: str | os.PathLike[str]) -> Settings:

@@ -21,7 +21,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeAlias
 
-from tempscope import _log
 from tempscope._outcomes import SignalExit
 from tempscope.errors import ConfigurationError
 
@@ -53,7 +52,9 @@ def install_signal_handlers() -> None:
     they end by themselves, or at the end of the process.
     """
     if threading.current_thread() is not threading.main_thread():
-        raise ConfigurationError("signal handlers can only be installed in the main thread: call it where the program starts")
+        raise ConfigurationError(
+            "signal handlers can only be installed in the main thread: call it where the program starts"
+        )
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     found = {number: signal.getsignal(number) for number in numbers}
     for number, handler in found.items():
@@ -86,7 +87,7 @@ def uninstall_signal_handlers() -> None:
             signal.signal(number, handler)
 
 
-def _handle(number: int, frame: FrameType | None) -> None:
+def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what signal() hands over
     # Nothing but raising: locks, logging or files here could deadlock with what was interrupted.
     if _received:
         return

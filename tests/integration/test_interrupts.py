@@ -205,7 +205,7 @@ def left(base: Path) -> list[str]:
     return [f"left behind: {path.name}" for path in base.glob("*/*") if path.name != MARKER]
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("work", [create_and_remove, create_and_retain, close])
 def test_interrupt_at_every_opcode(
     work: Callable[[LocalDiskStorage], None],

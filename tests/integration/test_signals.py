@@ -74,8 +74,12 @@ with scopes.open("job") as manager:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_closes_the_scopes_and_stays_the_exit_status(tmp_path: Path, name: str) -> None:
-    """Trap: SIGTERM runs no finally. With the handlers the scope closes as cancelled, exit handlers
-    run, and whoever waits still sees the signal."""
+    """
+    Trap: SIGTERM runs no finally.
+
+    With the handlers the scope closes as cancelled, exit handlers run, and whoever waits still sees the
+    signal.
+    """
     status, said = run(tmp_path, ENDING_BY_SIGNAL.format(name=name))
 
     assert status == -getattr(signal, name)
@@ -139,8 +143,12 @@ def test_a_second_signal_does_not_cut_the_unwinding_short(tmp_path: Path) -> Non
 
 
 def test_a_storm_of_signals_while_threads_work_does_not_deadlock(tmp_path: Path) -> None:
-    """Trap: a lock or logging in the handler deadlocks. Ours does nothing but raise, and the files of
-    threads that were working are gone too once the process ended."""
+    """
+    Trap: a lock or logging in the handler deadlocks.
+
+    Ours does nothing but raise, and the files of threads that were working are gone too once the process
+    ended.
+    """
     status, _ = run(
         tmp_path,
         """
@@ -236,8 +244,11 @@ def test_only_the_main_thread_sets_handlers(call: object) -> None:
 
 
 def test_importing_changes_nothing_of_the_process(tmp_path: Path) -> None:
-    """Security rule 16: importing installs no handler, starts no thread, changes no directory,
-    umask or environment."""
+    """
+    Security rule 16: importing changes nothing.
+
+    It installs no handler, starts no thread, and changes no directory, umask or environment.
+    """
     status, said = run(
         tmp_path,
         """

@@ -49,7 +49,7 @@ from tempscope.protocols import Clock
 STORAGES: list[TempStorage] = [LocalDiskStorage(), RamDiskStorage(), MemoryStorage(), HardlinkStorage()]
 CONFIGURED: list[TempStorage] = [
     LocalDiskStorage(Path("base"), application="app", sweep_on_start=False, background_removal=True),
-    LocalDiskStorage("base", trust_locks=True, max_bytes=1 << 30),
+    LocalDiskStorage("base", trust_locks=True),
     HardlinkStorage("base", threshold="1MiB"),
     MemoryStorage(max_bytes=1 << 20, max_files=100, spill_to=LocalDiskStorage("base"), spill_above="64KiB"),
 ]

@@ -517,7 +517,7 @@ def test_a_lock_for_tasks(run: Callable[..., Any]) -> None:
 def test_a_cancellation_that_was_there_before_does_not_stop_the_removal(
     run: Callable[..., Any], scopes: TempScopes
 ) -> None:
-    """A scope that is left when its task is cancelled already still removes its files, and its blocks theirs."""
+    """A scope left by a task that is cancelled already still removes its files, and its blocks theirs."""
     paths: list[Path] = []
 
     async def main() -> None:

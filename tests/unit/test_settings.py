@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -23,7 +24,6 @@ DEFAULTS = {
     "application": None,
     "policy": "delete_on_close",
     "label": None,
-    "quota": None,
     "strict": False,
     "sweep_on_start": True,
     "background_removal": False,
@@ -33,7 +33,6 @@ DEFAULTS = {
     "max_files": None,
     "spill": True,
     "spill_above": None,
-    "janitor_interval": "30m",
 }
 FLAGS = ("strict", "sweep_on_start", "background_removal", "trust_locks", "spill")
 
@@ -58,44 +57,38 @@ def test_a_partial_mapping_leaves_the_rest_at_its_default():
 
 
 def test_values_are_taken_in_every_form_they_have():
-    """Sizes, durations, numbers, flags, paths and policies are taken as objects and as their text."""
+    """Sizes, numbers, flags, paths and policies are taken as objects and as their text."""
     written = Settings.from_mapping(
         {
+            "backend": "memory",
             "base_dir": "/var/tmp",
             "policy": "keep_all",
-            "quota": "20 GiB",
             "threshold": "1024KiB",
             "max_bytes": "1KiB",
             "max_files": " 7 ",
             "spill_above": "1GB",
-            "janitor_interval": "90m",
             "strict": "Yes",
         }
     )
     built = Settings(
+        backend="memory",
         base_dir=Path("/var/tmp"),
         policy=KeepAll(),
-        quota="20GiB",
         threshold="1MiB",
         max_bytes=1024,
         max_files=7,
         spill_above="1000MB",
-        janitor_interval=timedelta(hours=1.5),
         strict=True,
     )
     assert written == built
-    assert (built.quota, built.threshold, built.max_bytes, built.janitor_interval) == (
-        "20GiB",
-        "1MiB",
-        1024,
-        "1h30m",
-    )
+    assert (built.threshold, built.max_bytes, built.spill_above) == ("1MiB", 1024, "1GB")
 
 
 def test_a_bare_number_is_a_size_only_under_a_name_in_bytes():
-    """max_bytes takes a bare number of bytes, also as text; the other sizes and durations want a unit."""
-    assert Settings.from_mapping({"max_bytes": 1024}) == Settings.from_mapping({"max_bytes": "1024"})
-    for key in ("quota", "threshold", "spill_above", "janitor_interval"):
+    """max_bytes takes a bare number of bytes, also as text; the other sizes want a unit."""
+    for value in (1024, "1024"):
+        assert Settings.from_mapping({"backend": "memory", "max_bytes": value}).max_bytes == 1024
+    for key in ("threshold", "spill_above"):
         for value in (1024, "1024"):
             with pytest.raises(
                 ConfigurationError, match=rf"^{key} cannot be {value!r}: a bare number has no unit"
@@ -136,15 +129,13 @@ def test_the_home_directory_is_filled_in(monkeypatch):
         ("base_dir", "/tmp/\0", "path of a directory"),
         ("application", " ", "not empty"),
         ("label", 3, "text"),
-        ("quota", "lots", "'10GiB'"),
-        ("quota", "0B", "at least 1B"),
-        ("quota", True, "'10GiB'"),
         ("strict", "maybe", "true, yes, on or 1, or false, no, off or 0"),
         ("spill", 1, "true, yes"),
         ("sweep_on_start", [], "true, yes"),
         ("trust_locks", "", "true, yes"),
         ("background_removal", 0.0, "true, yes"),
         ("threshold", "-1B", "at least 0B"),
+        ("threshold", True, "'10GiB'"),
         ("max_bytes", 0, "at least 1B"),
         ("max_bytes", 1.5, "'10GiB'"),
         ("max_files", 0, "at least 1"),
@@ -153,8 +144,7 @@ def test_the_home_directory_is_filled_in(monkeypatch):
         ("max_files", True, "whole number"),
         ("max_files", "9" * 5000, "whole number"),
         ("spill_above", "1G", "'10GiB'"),
-        ("janitor_interval", "0s", "more than zero"),
-        ("janitor_interval", "often", "'24h'"),
+        ("spill_above", "0B", "at least 1B"),
         ("policy", "keep_al", "did you mean 'keep_all'?"),
     ],
 )
@@ -177,7 +167,7 @@ def test_an_unknown_key_is_refused(key):
         f"there is no setting {key!r} (given as None): the settings are backend, base_dir, "
     )
     near = {"backnd": "backend", "spil_above": "spill_above"}.get(key)
-    assert message.endswith(f"; did you mean {near!r}?" if near else "janitor_interval")
+    assert message.endswith(f"; did you mean {near!r}?" if near else ", spill_above")
 
 
 @pytest.mark.parametrize("mapping", [[], "backend", 3])
@@ -194,9 +184,33 @@ def test_nothing_can_spill_above_a_size_while_nothing_may_spill():
     assert Settings(spill=True, spill_above="1MiB").spill_above == "1MiB"
 
 
+@pytest.mark.parametrize("key", ["max_bytes", "max_files"])
+def test_only_the_memory_storage_has_limits(key):
+    """A limit with another backend would do nothing and is refused, wherever the two come from."""
+    for backend in ("disk", "ram", "hardlink"):
+        message = (
+            f"{key} cannot be 7 with backend {backend!r}: it applies to backend 'memory' only; "
+            "leave it out, or set backend to 'memory'"
+        )
+        with pytest.raises(ConfigurationError) as caught:
+            Settings.from_mapping({key: 7, "backend": backend})
+        assert str(caught.value) == message
+        variable = f"TEMPSCOPE_{key.upper()}"
+        with pytest.raises(ConfigurationError) as caught:
+            Settings.from_env({variable: "7", "TEMPSCOPE_BACKEND": backend})
+        assert str(caught.value) == f"the environment variable {variable}: {message}"
+        with pytest.raises(ConfigurationError) as caught:
+            Settings.from_toml(f"[tempscope]\n{key} = 7\nbackend = {backend!r}")
+        assert str(caught.value) == f"in the TOML text: {message}"
+    with pytest.raises(ConfigurationError, match="7 with backend 'disk'"):
+        Settings(**{key: 7})
+    environ = {f"TEMPSCOPE_{key.upper()}": "7", "TEMPSCOPE_BACKEND": "memory"}
+    assert Settings.from_env(environ) == Settings(**{key: 7}, backend="memory")
+
+
 def test_settings_are_a_value():
     """Settings are frozen, compare by value, and survive evolving and pickling."""
-    settings = Settings(policy=KeepOnFailure(for_="3d"), quota="1GiB", max_bytes=7, base_dir="/x")
+    settings = Settings(policy=KeepOnFailure(for_="3d"), backend="memory", max_bytes=7, base_dir="/x")
     assert attrs.evolve(settings) == settings == pickle.loads(pickle.dumps(settings))
     assert hash(settings) == hash(attrs.evolve(settings))
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -223,24 +237,25 @@ policies = st.recursive(
     max_leaves=3,
 )
 words = st.none() | st.text(min_size=1).filter(str.strip)
-settings_of_any_kind = st.builds(
+limits = st.none() | st.integers(1, 2**50)
+settings_of_any_backend = partial(
+    st.builds,
     Settings,
-    backend=st.sampled_from(["disk", "ram", "memory", "hardlink"]),
     base_dir=st.none()
     | st.text(st.characters(exclude_characters="\0~", exclude_categories=["Cs"]), min_size=1),
     application=words,
     policy=policies,
     label=words,
-    quota=st.none() | sizes,
     strict=st.booleans(),
     sweep_on_start=st.booleans(),
     background_removal=st.booleans(),
     trust_locks=st.booleans(),
     threshold=st.just("0B") | sizes,
-    max_bytes=st.none() | st.integers(1, 2**50),
-    max_files=st.none() | st.integers(1, 2**50),
     spill_above=st.none() | sizes,
-    janitor_interval=st.integers(1, 10**9).map(lambda n: f"{n}ms"),
+)
+settings_of_any_kind = st.one_of(
+    settings_of_any_backend(backend=st.sampled_from(["disk", "ram", "hardlink"])),
+    settings_of_any_backend(backend=st.just("memory"), max_bytes=limits, max_files=limits),
 )
 
 
@@ -263,7 +278,6 @@ def test_the_environment_has_every_setting():
         "TEMPSCOPE_APPLICATION": "cutter",
         "TEMPSCOPE_POLICY": '{kind = "keep_on_failure", at_most = 5, for = "3d"}',
         "TEMPSCOPE_LABEL": "video",
-        "TEMPSCOPE_QUOTA": "20GiB",
         "TEMPSCOPE_STRICT": "yes",
         "TEMPSCOPE_SWEEP_ON_START": "no",
         "TEMPSCOPE_BACKGROUND_REMOVAL": "on",
@@ -273,7 +287,6 @@ def test_the_environment_has_every_setting():
         "TEMPSCOPE_MAX_FILES": "1000",
         "TEMPSCOPE_SPILL": "true",
         "TEMPSCOPE_SPILL_ABOVE": "64MiB",
-        "TEMPSCOPE_JANITOR_INTERVAL": "10m",
     }
     assert Settings.from_env(environ).as_dict() == {
         "backend": "memory",
@@ -287,7 +300,6 @@ def test_the_environment_has_every_setting():
             "up_to": "10GiB",
         },
         "label": "video",
-        "quota": "20GiB",
         "strict": True,
         "sweep_on_start": False,
         "background_removal": True,
@@ -297,7 +309,6 @@ def test_the_environment_has_every_setting():
         "max_files": 1000,
         "spill": True,
         "spill_above": "64MiB",
-        "janitor_interval": "10m",
     }
     assert {name for name in environ if name.startswith("TEMPSCOPE_")} == {
         f"TEMPSCOPE_{name.upper()}" for name in DEFAULTS
@@ -340,7 +351,7 @@ def test_a_bad_variable_is_named():
 DOCUMENT = """
 [{table}]
 backend = "hardlink"
-max_bytes = 1024
+threshold = "1KiB"
 strict = true
 
 [{table}.policy]
@@ -358,7 +369,7 @@ def test_toml_has_the_settings_in_a_table(tmp_path, table):
     plain.write_text(text)
     settings = Settings.from_toml(text)
     assert settings == Settings.from_toml(file) == Settings.from_toml(plain) == Settings.from_toml(str(plain))
-    assert (settings.backend, settings.max_bytes, settings.strict) == ("hardlink", 1024, True)
+    assert (settings.backend, settings.threshold, settings.strict) == ("hardlink", "1KiB", True)
     assert repr(settings.policy).startswith("in_order(KeepOnFailure(")
 
 

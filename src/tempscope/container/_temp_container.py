@@ -28,7 +28,6 @@ def _storage_of(settings: Any) -> StorageChoice:
         "sweep_on_start": settings.sweep_on_start,
         "background_removal": settings.background_removal,
         "trust_locks": settings.trust_locks,
-        "max_bytes": settings.max_bytes,
     }
     once = providers.ThreadSafeSingleton
     disk = once(LocalDiskStorage, base_dir=settings.base_dir, **common)

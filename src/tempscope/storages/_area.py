@@ -141,7 +141,17 @@ class LocalArea(AreaDirectory):
                 path=destination,
             )
         with self._parent_of(path) as (fd, name):
-            publish_file(fd, name, target, overwrite=overwrite, durable=durable, mode=mode, progress=progress)
+            assert self._instance is not None
+            publish_file(
+                fd,
+                name,
+                target,
+                overwrite=overwrite,
+                durable=durable,
+                mode=mode,
+                progress=progress,
+                journal=self._instance.journal,
+            )
         return Path(target)
 
     def give_up(self, path: Path) -> Path:
@@ -320,9 +330,12 @@ class LocalArea(AreaDirectory):
             _log.debug("an inherited area is left to the parent process", scope=self._label())
             return _NOTHING
         with self._lock:
-            if self._state != "open":
-                return _NOTHING
             instance = self._instance
+            if self._state != "open":
+                if instance is not None and self in self._storage._areas:
+                    # An interrupt cut the end short.
+                    self._end(self._state, instance)
+                return _NOTHING
             if instance is None:
                 self._state = "removed"
                 return _NOTHING

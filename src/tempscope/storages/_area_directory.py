@@ -96,8 +96,12 @@ class AreaDirectory(ABC):
             self._make()
         elif self._create is None:
             self._reopen()
-        assert self._create is not None
-        return self._create
+        create = self._create
+        if create is None:
+            # Forked, or our descriptors closed, since the lines above.
+            self._check_lease()
+            raise self._lost(None)
+        return create
 
     def _make(self) -> None:
         try:

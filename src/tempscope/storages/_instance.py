@@ -22,7 +22,7 @@ from tempscope.storages import _lock
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._journal import JOURNAL, Journal
 from tempscope.storages._openat2 import open_directory
-from tempscope.storages._owner import OWNER, owner_of_this_process, write_owner
+from tempscope.storages._owner import OWNER, UNLOCKED, owner_of_this_process, write_owner
 from tempscope.storages._root import Root
 
 
@@ -68,7 +68,7 @@ class Instance:
         self.pid = os.getpid()
         self.identity = identity_of(descriptor.fd)
         self.lost = False
-        self.users = 0
+        self.users: set[int] = set()
         self.owner = owner_of_this_process()
         self._descriptor = descriptor
         self._lock = threading.RLock()
@@ -176,7 +176,7 @@ class Instance:
         self.lost = True
         try:
             if self._holds() and not self.journal.tells_outside and self._is_empty():
-                for name in (JOURNAL, OWNER):
+                for name in os.listdir(self.fd):
                     os.unlink(name, dir_fd=self.fd)
                 # What a crash here leaves, a directory without a lock, any sweep removes.
                 os.rmdir(self.name, dir_fd=self.root.fd)
@@ -187,7 +187,7 @@ class Instance:
     def _is_empty(self) -> bool:
         # Something else in here is a scope that could not be removed, or is to be kept: the journal
         # says which.
-        return set(os.listdir(self.fd)) <= {JOURNAL, OWNER}
+        return set(os.listdir(self.fd)) <= {JOURNAL, OWNER, UNLOCKED}
 
     def let_go(self) -> None:
         """Close our copies of the descriptors; never unlock, never delete."""

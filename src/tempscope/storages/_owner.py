@@ -21,16 +21,22 @@ from tempscope.storages._records import MAX_RECORD_BYTES, parse_object
 
 __all__ = [
     "OWNER",
+    "UNLOCKED",
     "host_id",
     "owner_of_this_process",
     "pid_namespace",
     "read_owner",
     "start_time",
+    "was_unlocked",
     "write_owner",
+    "write_unlocked",
 ]
 
 OWNER = "owner"
 """The file in an instance that says who made it."""
+
+UNLOCKED = "unlocked"
+"""The file in an instance whose owner could not lock it: its lock proves nothing, ever."""
 
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -52,6 +58,20 @@ def owner_of_this_process() -> Owner:
 def host_id() -> str:
     """Return what names this machine (``machine-id(5)``), or an empty text where nobody knows."""
     return _read("/etc/machine-id")
+
+
+def write_unlocked(dir_fd: int) -> None:
+    """Say in the instance *dir_fd* that it has no lock, so that no sweep takes it for a dead one."""
+    Descriptor.open(UNLOCKED, _WRITE, 0o600, dir_fd=dir_fd).close()
+
+
+def was_unlocked(dir_fd: int) -> bool:
+    """Return whether the directory *dir_fd* is an instance that its owner could not lock."""
+    try:
+        os.stat(UNLOCKED, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def write_owner(dir_fd: int, owner: Owner) -> bool:

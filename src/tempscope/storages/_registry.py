@@ -14,17 +14,18 @@ import threading
 import attrs
 
 from tempscope import _log
-from tempscope.errors import StorageError
+from tempscope.errors import ForkedScopeError, StorageError
 from tempscope.storages import _lock
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._failure import storage_error
 from tempscope.storages._instance import Instance, identity_of, is_named
+from tempscope.storages._owner import write_unlocked
 from tempscope.storages._root import Root, make_private_directory, open_root
 from tempscope.storages._token import new_token
 
 
-__all__ = ["instance_for", "leave", "let_go_of_inherited"]
+__all__ = ["instance_for", "leave", "leave_all", "let_go_of_inherited"]
 
 _ATTEMPTS = 64
 
@@ -40,12 +41,13 @@ class _Registry:
     instances: dict[tuple[int, int], Instance] = attrs.Factory(dict)
     lock: threading.RLock = attrs.Factory(threading.RLock)
     pid: int = attrs.Factory(os.getpid)
+    creating: list[Descriptor] = attrs.Factory(list)
 
 
 _registry = _Registry()
 
 
-def instance_for(base_dir: str | None) -> tuple[Instance, bool]:
+def instance_for(base_dir: str | None, user: int = 0) -> tuple[Instance, bool]:
     """
     Return this process's instance under the root in *base_dir*, and whether it was made for this call.
 
@@ -56,30 +58,54 @@ def instance_for(base_dir: str | None) -> tuple[Instance, bool]:
     """
     let_go_of_inherited()
     try:
-        return _join(base_dir)
+        return _join(base_dir, user)
     except (FileNotFoundError, StorageError) as error:
         if error.errno != errno.ENOENT:
             raise
     # A cleaner may remove an empty root between our opening it and our using it.
-    return _join(base_dir)
+    return _join(base_dir, user)
 
 
-def _join(base_dir: str | None) -> tuple[Instance, bool]:
+def _join(base_dir: str | None, user: int) -> tuple[Instance, bool]:
+    pid = os.getpid()
     root = open_root(base_dir)
     with _registry.lock:
         instance = _registry.instances.get(root.identity)
         made = instance is None or instance.lost
         if instance is None or instance.lost:
-            try:
-                instance = _registry.instances[root.identity] = _make(root)
-            except OSError as error:
-                told = _not_made(root, error)
-                root.close()
-                raise told from error
-        instance.users += 1
+            instance = _make_registered(root, pid)
+        instance.users.add(user)
     if not made:
         root.close()
     return instance, made
+
+
+def _make_registered(root: Root, pid: int) -> Instance:
+    # Known before it is whole: in a child that is forked meanwhile the hook closes these, so that
+    # no later step there reaches what the parent is making.
+    _registry.creating = [root.descriptor]
+    try:
+        instance = _make(root)
+        if os.getpid() != pid:
+            instance.let_go()
+            raise _forked(pid)
+        _registry.instances[root.identity] = instance
+    except (OSError, ValueError) as error:
+        root.close()
+        if os.getpid() != pid:
+            raise _forked(pid) from error
+        if isinstance(error, StorageError) or not isinstance(error, OSError):
+            raise
+        raise _not_made(root, error) from error
+    finally:
+        _registry.creating = []
+    return instance
+
+
+def _forked(pid: int) -> ForkedScopeError:
+    return ForkedScopeError(
+        f"process {pid} was forked while it made its directory: open a scope in this process"
+    )
 
 
 def _not_made(root: Root, error: OSError) -> StorageError:
@@ -89,6 +115,7 @@ def _not_made(root: Root, error: OSError) -> StorageError:
 
 
 def _make(root: Root) -> Instance:
+    pid = os.getpid()
     for _ in range(_ATTEMPTS):
         token = new_token()
         name = f"i-{token}"
@@ -104,7 +131,7 @@ def _make(root: Root) -> Instance:
         state = _lock.share(descriptor.fd)
         if state != "busy" and is_named(root.fd, name, identity_of(descriptor.fd)):
             _tell_made(root, name, state)
-            return _fill(root, token, descriptor)
+            return _fill(root, token, descriptor, pid, leased=state == "held")
         # A sweeper was between our mkdir and our lock; the directory is its now.
         descriptor.close()
     raise StorageError(f"no directory in {root.path!r} could be locked", errno=errno.EAGAIN, path=root.path)
@@ -116,26 +143,43 @@ def _tell_made(root: Root, name: str, state: _lock.LockState) -> None:
         _log.warn("the file system has no locks: what this process leaves in a crash, a sweep only reports")
 
 
-def _fill(root: Root, token: str, descriptor: Descriptor) -> Instance:
+def _fill(root: Root, token: str, descriptor: Descriptor, pid: int, *, leased: bool) -> Instance:
+    _registry.creating.append(descriptor)
+    if os.getpid() != pid:
+        raise _forked(pid)
     try:
+        if not leased:
+            write_unlocked(descriptor.fd)
         return Instance(root, token, descriptor)
     except OSError as error:
+        if os.getpid() != pid:
+            # The directory is the parent's.
+            raise _forked(pid) from error
         # What room there was must be told before our own beginnings make some.
         told = _not_made(root, error)
         remove_entry(root.fd, f"i-{token}")
+        if told is error:
+            raise
         raise told from error
 
 
-def leave(instance: Instance) -> None:
-    """Stop using *instance*; the last user removes it."""
+def leave(instance: Instance, user: int = 0) -> None:
+    """Let *user* stop using *instance*; the last user removes it.  Leaving twice is not an error."""
     if instance.pid != os.getpid():
         return
     with _registry.lock:
-        instance.users -= 1
-        if instance.users > 0 or instance.lost:
+        instance.users.discard(user)
+        if instance.users:
             return
-        _registry.instances.pop(instance.root.identity, None)
         instance.remove()
+        _registry.instances.pop(instance.root.identity, None)
+
+
+def leave_all(user: int) -> None:
+    """Let *user* stop using whatever it uses, also what an interrupt kept it from knowing."""
+    for instance in list(_registry.instances.values()):
+        if user in instance.users:
+            leave(instance, user)
 
 
 def let_go_of_inherited() -> None:
@@ -146,6 +190,8 @@ def let_go_of_inherited() -> None:
     # Another thread of the parent may have held the lock; nobody here ever would release it.
     _registry.lock = threading.RLock()
     _registry.pid = pid
+    while _registry.creating:
+        _registry.creating.pop().close()
     while _registry.instances:
         _registry.instances.popitem()[1].let_go()
 

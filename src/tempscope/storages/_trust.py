@@ -13,7 +13,7 @@ import attrs
 
 from tempscope.storages import _lock
 from tempscope.storages._openat2 import mount_id, open_directory
-from tempscope.storages._owner import host_id, read_owner
+from tempscope.storages._owner import host_id, read_owner, was_unlocked
 from tempscope.storages._record_file import read_record
 
 
@@ -39,6 +39,8 @@ class Trust:
 
     def objection(self, dir_fd: int) -> str:
         """Return why the directory *dir_fd*, which we locked, must be left alone, or an empty text."""
+        if was_unlocked(dir_fd):
+            return "its owner could not lock it, so nobody can tell whether it lives"
         if not self.doubt:
             return ""
         if not self.vouched:

@@ -21,11 +21,10 @@ from tempscope.storages._background import BackgroundRemoval, wait_for_all
 from tempscope.storages._base import absolute
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._instance import Instance, is_named
-from tempscope.storages._registry import instance_for, leave
+from tempscope.storages._registry import instance_for, leave_all
 from tempscope.storages._scan import DiskSweep, scan
 from tempscope.storages._start_sweep import sweep_at_start
 from tempscope.storages._token import new_token
-from tempscope.units import parse_size
 
 
 __all__ = ["LocalDiskStorage", "RamDiskStorage", "default_application"]
@@ -66,10 +65,8 @@ class LocalDiskStorage:
 
         trust_locks: Whether file locks are to be believed on a network or unknown file system.
 
-        max_bytes: How much all scopes of this storage together may occupy; None for no limit.
-
     Raises:
-        ConfigurationError: If an argument cannot be what it should be.
+        BaseDirectoryError: If *base_dir* cannot be a path.
 
     Not promised: anything against other programs of the same user, who can do to these files
     whatever they like.
@@ -94,14 +91,12 @@ class LocalDiskStorage:
         sweep_on_start: bool = True,
         background_removal: bool = False,
         trust_locks: bool = False,
-        max_bytes: int | str | None = None,
     ) -> None:
         self._base_dir = None if base_dir is None else absolute(base_dir, "base directory")
         self._application = application if application is not None else default_application()
         self._sweep_on_start = sweep_on_start
         self._background_removal = background_removal
         self._trust_locks = trust_locks
-        self._max_bytes = None if max_bytes is None else parse_size(max_bytes, what="max_bytes", bare=True)
         self._lock = threading.RLock()
         self._areas: set[AreaDirectory] = set()
         self._used: Instance | None = None
@@ -149,19 +144,15 @@ class LocalDiskStorage:
     def close(self) -> None:
         """Remove the open areas, wait for background removals, and let go of the lease."""
         self._after_fork()
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            areas = list(self._areas)
-        for area in areas:
+        self._closed = True
+        # Every step may be interrupted, and is finished by the next call.
+        for area in list(self._areas):
             area.remove()
+            self._areas.discard(area)
         if self._background is not None:
             self._background.wait()
-        with self._lock:
-            instance, self._used = self._used, None
-        if instance is not None:
-            leave(instance)
+        leave_all(id(self))
+        self._used = None
 
     def _after_fork(self) -> None:
         """In a forked child: own nothing of what was inherited, and no lock that nobody would release."""
@@ -196,7 +187,7 @@ class LocalDiskStorage:
             instance = self._used
             if instance is not None and not instance.lost:
                 return instance
-            instance, made = instance_for(self._base_dir)
+            instance, made = instance_for(self._base_dir, id(self))
             self._used = instance
         if made and self._sweep_on_start:
             sweep_at_start(self._base_dir, trust_locks=self._trust_locks)
@@ -245,7 +236,7 @@ class RamDiskStorage(LocalDiskStorage):
     Lives as long as the process needs it; shared by all its threads.
 
     Args:
-        application, sweep_on_start, background_removal, trust_locks, max_bytes: As for
+        application, sweep_on_start, background_removal, trust_locks: As for
             :class:`LocalDiskStorage`.
 
     Raises:
@@ -259,7 +250,6 @@ class RamDiskStorage(LocalDiskStorage):
         sweep_on_start: bool = True,
         background_removal: bool = False,
         trust_locks: bool = False,
-        max_bytes: int | str | None = None,
     ) -> None:
         if not os.path.isdir(_RAM_DISK):
             raise BaseDirectoryError(
@@ -272,7 +262,6 @@ class RamDiskStorage(LocalDiskStorage):
             sweep_on_start=sweep_on_start,
             background_removal=background_removal,
             trust_locks=trust_locks,
-            max_bytes=max_bytes,
         )
 
     def __repr__(self) -> str:

@@ -92,11 +92,13 @@ class Run:
     """
     How one run went: what strace injected, how far the program came, and what it was told.
 
-    ``struck`` is the call at which the fault happened, as this run's own log shows it.
+    ``struck`` is the call at which the fault happened, as this run's own log shows it, and ``phase``
+    the last marker before it.
     """
 
     fired: bool
     struck: str
+    phase: str
     marks: frozenset[str]
     timed_out: bool
     told: dict[str, list[str]] | None
@@ -178,10 +180,11 @@ def _run(program: Program, log: Path, options: list[str], mode: Mode | None) -> 
         timed_out = True
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
-    struck, marks = _read(log.read_text(errors="replace"), mode)
+    struck, phase, marks = _read(log.read_text(errors="replace"), mode)
     return Run(
         fired=struck is not None,
         struck=struck or "",
+        phase=phase,
         marks=marks,
         timed_out=timed_out,
         told=json.loads(out) if out else None,
@@ -189,20 +192,19 @@ def _run(program: Program, log: Path, options: list[str], mode: Mode | None) -> 
     )
 
 
-def _read(log: str, mode: Mode | None) -> tuple[str | None, frozenset[str]]:
-    """Return at which call *mode* first struck between the markers, and which markers were passed."""
-    marks: set[str] = set()
-    struck, last = None, ""
-    sign = _sign(mode)
+def _read(log: str, mode: Mode | None) -> tuple[str | None, str, frozenset[str]]:
+    """Return at which call *mode* first struck between the markers, the last one before it, and all."""
+    passed: list[str] = []
+    struck, phase, last, sign = None, "", "", _sign(mode)
     for line in log.splitlines():
         mark, call = _MARK.search(line), _LINE.match(line)
         last = call["rest"] if call is not None else last
         if mark is not None:
             # What the rehearsal passed does not count.
-            marks = {"BEGIN"} if mark[1] == "BEGIN" else marks | {mark[1]}
-        if struck is None and sign in line and "BEGIN" in marks and "END" not in marks:
-            struck = last
-    return struck, frozenset(marks)
+            passed = [mark[1]] if mark[1] == "BEGIN" else [*passed, mark[1]]
+        if struck is None and sign in line and "BEGIN" in passed and "END" not in passed:
+            struck, phase = last, passed[-1]
+    return struck, phase, frozenset(passed)
 
 
 def _sign(mode: Mode | None) -> str:

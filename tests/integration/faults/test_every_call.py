@@ -100,7 +100,7 @@ def reported(point: Point, mode: Mode, run: Run, usual: Run) -> list[str]:
     new = news(run, usual)
     # What is left behind is warned of and stands in the report: that is one telling.
     times = new["raised"] + new["noted"] + max(new["warned"], new["counted"])
-    if times == 0 and excuse(point.call, run.struck, mode) is None:
+    if times == 0 and excuse(point.call, run, mode) is None:
         return ["it was not reported"]
     if new["lost"] or (times > 1 and not mode.persistent):
         return [f"it was reported {times} times: {run.told}"]

@@ -56,10 +56,10 @@ def test_an_instance_is_private_and_held(instance: Instance) -> None:
 
 def test_one_root_has_one_instance(instance: Instance, tmp_path: Path) -> None:
     """Storages on one root share one instance; it goes with the last of them."""
-    again, made = instance_for(str(tmp_path / "." / ""))
+    again, made = instance_for(str(tmp_path / "." / ""), user=1)
     assert again is instance
     assert not made
-    leave(again)
+    leave(again, user=1)
     assert not instance.lost
     assert os.path.isdir(instance.path)
 
@@ -76,20 +76,20 @@ def test_racing_threads_share_one_instance(tmp_path: Path) -> None:
     """However many threads need the first instance at once, one is made."""
     barrier, found = threading.Barrier(8), []
 
-    def need() -> None:
+    def need(user: int) -> None:
         barrier.wait()
-        found.append(instance_for(str(tmp_path)))
+        found.append(instance_for(str(tmp_path), user))
 
-    threads = [threading.Thread(target=need) for _ in range(8)]
+    threads = [threading.Thread(target=need, args=(user,)) for user in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len({id(instance) for instance, _ in found}) == 1
     assert sum(made for _, made in found) == 1
-    assert found[0][0].users == 8
-    for instance, _ in found:
-        leave(instance)
+    assert found[0][0].users == set(range(8))
+    for user in range(8):
+        leave(found[0][0], user)
     assert not os.path.exists(found[0][0].path)
 
 
@@ -296,7 +296,6 @@ def test_a_number_that_is_somebody_elses_is_not_closed(instance: Instance, tmp_p
     for fd in others:
         os.close(fd)
     assert instance.lost
-    instance.users += 1
 
 
 @pytest.mark.parametrize("how", ["removed", "moved", "replaced", "root removed", "swept"])

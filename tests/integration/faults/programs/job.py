@@ -42,6 +42,7 @@ def job(told: Told, base: str, fresh: str, outside: str) -> None:
         TempScopes(storage).open("the first") as manager,
     ):
         manager.new_file()
+        mark("MADE")
     mark("STARTED")
     with HardlinkStorage(base, application="job") as storage:
         manager = TempScopes(storage).open("the job")
@@ -55,6 +56,7 @@ def job(told: Told, base: str, fresh: str, outside: str) -> None:
 def work(told: Told, manager, outside: str) -> None:
     """Do what happens while the scope is open."""
     result = manager.new_file(".txt")
+    mark("WORKING")
     fill(result, b"new")
     parts = manager.new_dir()
     os.mkdir(parts / "deeper")

@@ -1,0 +1,147 @@
+"""Chapter 5, first part: atomic publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError
+from tempscope.model import Capability
+from tempscope.protocols import TempArea, TempStorage
+from tempscope.testing.storage._calls import names_in, publish, stage
+from tempscope.testing.storage._chapter import Chapter, OpenArea, Peek
+from tempscope.testing.storage._umask import umask
+
+
+__all__ = ["Publish"]
+
+_LARGE = bytes(range(256)) * (3 << 12)
+
+
+class Cancelled(Exception):
+    """Raised by a job that does not want the rest of a copy."""
+
+
+class Publish(Chapter):
+    """How a finished file leaves."""
+
+    def test_5_1_old_or_new(self, area: TempArea, outside: Path) -> None:
+        """Whoever looks at the destination sees the old content or the new, whole, and then the new."""
+        for durable in (False, True):
+            path, destination = area.create_file("file"), outside / "product"
+            path.write_bytes(_LARGE)
+            destination.write_bytes(b"old")
+            seen = {b"old"}
+
+            def look(done: int, total: int, seen: set[bytes] = seen, place: Path = destination) -> None:
+                seen.add(place.read_bytes())
+
+            assert publish(area, path, destination, durable=durable, progress=look) == destination
+            assert seen <= {b"old", _LARGE}
+            assert destination.read_bytes() == _LARGE
+            assert names_in(outside) == ["product"]
+            assert names_in(area.directory) == []
+
+    def test_5_2_without_overwriting(self, area: TempArea, outside: Path) -> None:
+        """
+        Without overwrite an existing destination raises NameTakenError, even one that appears meanwhile.
+        """
+        path, destination = area.create_file("file"), outside / "product"
+        path.write_bytes(_LARGE)
+        destination.write_bytes(b"old")
+        with pytest.raises(NameTakenError):
+            publish(area, path, destination, overwrite=False)
+        late = outside / "late"
+        came: list[int] = []
+
+        def come_first(done: int, total: int) -> None:
+            came.append(late.write_bytes(b"somebody else's"))
+
+        try:
+            publish(area, path, late, overwrite=False, progress=come_first)
+        except NameTakenError:
+            assert path.read_bytes() == _LARGE
+        # A storage that does it in one step, in which nobody can come first, has told no progress.
+        assert late.read_bytes() == (b"somebody else's" if came else _LARGE)
+        assert destination.read_bytes() == b"old"
+        assert names_in(outside) == ["late", "product"]
+
+    def test_5_3_failed(self, area: TempArea, outside: Path) -> None:
+        """If publishing fails the file is still in the area, and nothing half-written is visible."""
+        path, destination = area.create_file("file"), outside / "product"
+        path.write_bytes(_LARGE)
+        with pytest.raises(PathMissingError):
+            publish(area, path, outside / "missing" / "product")
+        try:
+            publish(area, path, destination, progress=_cancel)
+        except Cancelled:
+            assert path.read_bytes() == _LARGE
+            assert names_in(outside) == []
+            publish(area, path, destination)
+        assert destination.read_bytes() == _LARGE
+
+    def test_5_4_link_replaced(self, area: TempArea, outside: Path) -> None:
+        """A link at the destination is replaced, not followed."""
+        target, link = outside / "target", outside / "link"
+        target.write_bytes(b"target")
+        link.symlink_to(target)
+        path = area.create_file("file")
+        path.write_bytes(b"new")
+        publish(area, path, link)
+        assert not link.is_symlink()
+        assert (link.read_bytes(), target.read_bytes()) == (b"new", b"target")
+
+    def test_5_7_mode(self, area: TempArea, outside: Path) -> None:
+        """The product has the mode asked for, else what the destination had, else 0o666 less the umask."""
+        given, present, fresh = (outside / name for name in ("given", "present", "fresh"))
+        present.write_bytes(b"old")
+        present.chmod(0o604)
+        with umask(0o027):
+            publish(area, area.create_file("file"), given, mode=0o641)
+            publish(area, area.create_file("file"), present)
+            publish(area, area.create_file("file"), fresh)
+        assert [path.stat().st_mode & 0o7777 for path in (given, present, fresh)] == [0o641, 0o604, 0o640]
+
+    def test_5_8_not_into_the_area(self, area: TempArea, outside: Path) -> None:
+        """What would be published into its own area, and the area itself, raise ForeignPathError and stay."""
+        path = area.create_file("file")
+        path.write_bytes(b"content")
+        with pytest.raises(ForeignPathError):
+            publish(area, path, area.directory / "product")
+        with pytest.raises(ForeignPathError):
+            publish(area, area.directory, outside / "product")
+        assert path.read_bytes() == b"content"
+        assert names_in(area.directory) == ["file"]
+        assert names_in(outside) == []
+
+    def test_5_9_product_is_no_alias(
+        self, storage: TempStorage, open_area: OpenArea, area: TempArea, outside: Path
+    ) -> None:
+        """What was taken in and published shares nothing with its source."""
+        source = open_area().create_file("source") if _may_link(storage) else outside / "source"
+        source.write_bytes(b"source")
+        staged = stage(area, source, writable=False)
+        product = publish(area, staged.path, outside / "product")
+        with product.open("ab") as file:
+            file.write(b" changed")
+        product.chmod(0o600)
+        assert source.read_bytes() == b"source"
+        assert product.read_bytes() == b"source changed"
+
+    def test_5_13_gone_for_a_witness(self, area: TempArea, outside: Path, witness: Peek) -> None:
+        """What was published has left the area for whoever looks past the storage."""
+        path = area.create_file("file")
+        path.write_bytes(b"content")
+        assert witness(path) == b"content"
+        publish(area, path, outside / "product")
+        assert witness(path) is None
+        assert (outside / "product").read_bytes() == b"content"
+
+
+def _may_link(storage: TempStorage) -> bool:
+    return Capability.HARD_LINKS in storage.capabilities
+
+
+def _cancel(done: int, total: int) -> None:
+    raise Cancelled
