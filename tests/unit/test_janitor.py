@@ -497,3 +497,22 @@ def test_a_dry_run_tells_what_a_real_one_does(base: Path, policy: Any) -> None:
 def test_the_front_page_has_it() -> None:
     """``tempscope.sweep`` is this function."""
     assert tempscope.sweep is sweep
+
+
+@pytest.mark.parametrize("names", [("kept",), ()])
+def test_an_instance_whose_journal_cannot_be_read_is_left_alone(base: Path, names: tuple[str, ...]) -> None:
+    """Row 16: what an unreadable journal would say is not known, so nothing of its owner's goes."""
+    leave(base, "one", policy=KeepAll())
+    (instance,) = (path for path in next(base.iterdir()).iterdir() if path.name.startswith("i-"))
+    if not names:
+        (instance / "a1" / "tempscope_1").unlink()
+        (instance / "a1").rmdir()
+    (instance / "journal").unlink()
+    (instance / "journal").mkdir()
+
+    report = sweep(base)
+
+    assert report.failed == 1
+    assert "cannot be read" in report.entries[0].reason
+    assert instance.exists()
+    assert (instance / "a1").exists() == bool(names)

@@ -49,11 +49,16 @@ class OutsidePath:
 
 @attrs.define
 class JournalContent:
-    """What a journal says, line by line, when read back."""
+    """
+    What a journal says, line by line, when read back.
+
+    ``unreadable`` is not "empty" or "damaged": what it says is there, and nobody may act as if not.
+    """
 
     areas: dict[str, ScopeRecord] = attrs.Factory(dict)
     outside: dict[str, OutsidePath] = attrs.Factory(dict)
     ignored: int = 0
+    unreadable: bool = False
 
 
 class Journal:
@@ -286,7 +291,7 @@ def read_journal(dir_fd: int, name: str = JOURNAL) -> JournalContent:
     except FileNotFoundError:
         pass
     except OSError:
-        content.ignored += 1
+        content.unreadable = True
     return content
 
 

@@ -216,7 +216,9 @@ class _Publication:
             _remove_quietly(beside, self.into)
             raise
         finally:
-            self._withdraw(path)
+            # A copy that could not be removed stays in the journal, for the sweep.
+            if not _is_there(beside, self.into):
+                self._withdraw(path)
 
     def _copy_to(self, beside: str) -> None:
         with Descriptor.open(beside, _CREATE, 0o600, dir_fd=self.into) as copy:
@@ -251,6 +253,14 @@ def _remove_quietly(name: str, dir_fd: int) -> None:
         pass
     except OSError as error:
         _log.warn("a name that is not needed any more stays", errno=error.errno)
+
+
+def _is_there(name: str, dir_fd: int) -> bool:
+    try:
+        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except OSError as error:
+        return error.errno != errno.ENOENT
+    return True
 
 
 def _open_parent(path: str, durable: bool) -> Descriptor:

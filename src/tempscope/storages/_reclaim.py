@@ -190,9 +190,12 @@ class Reclaiming:
 
     def _instance(self, name: str, held: Descriptor, dry_run: bool) -> Removal:
         """Settle the outside paths of a dead instance, then remove it, unless scopes are still in it."""
+        journal = read_journal(held.fd)
+        if journal.unreadable:
+            reason = "its journal cannot be read, so nothing of it is touched"
+            return Removal(failed=1, entries=(Entry(escape(self._path(name)), "failed", reason),))
         if name in self._staying or (not dry_run and any(map(is_area_name, os.listdir(held.fd)))):
             return _NOTHING
-        journal = read_journal(held.fd)
         removal = self._outside(journal.outside.values(), dry_run)
         if journal.ignored:
             removal += _left(self._path(name), f"{journal.ignored} lines of its journal could not be read")

@@ -168,11 +168,11 @@ def leave(instance: Instance, user: int = 0) -> None:
     if instance.pid != os.getpid():
         return
     with _registry.lock:
+        if instance.users <= {user}:
+            # Done again by the next call if an interrupt cuts it short: the user is still known.
+            instance.remove()
+            _registry.instances.pop(instance.root.identity, None)
         instance.users.discard(user)
-        if instance.users:
-            return
-        instance.remove()
-        _registry.instances.pop(instance.root.identity, None)
 
 
 def leave_all(user: int) -> None:

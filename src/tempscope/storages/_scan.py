@@ -156,7 +156,7 @@ class DiskSweep:
 
     def _living(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
         held_by = holders(descriptor.fd)
-        for record in _areas(descriptor.fd, Path(root.path, name), "live"):
+        for record in _live_areas(descriptor.fd, Path(root.path, name)):
             yield attrs.evolve(record, held_by=held_by)
 
     def _note_heirs(self, name: str, descriptor: Descriptor) -> None:
@@ -179,7 +179,7 @@ class DiskSweep:
         self._leave(name, objection)
         if self._look_into_the_living:
             # Nothing shows that its owner is gone.
-            yield from _areas(descriptor.fd, Path(root.path, name), "live")
+            yield from _live_areas(descriptor.fd, Path(root.path, name))
 
     def _objection(self, root: Root, name: str, descriptor: Descriptor, state: _lock.LockState) -> str:
         status = os.fstat(descriptor.fd)
@@ -195,7 +195,12 @@ class DiskSweep:
 
     def _dead(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
         home = Path(root.path, name)
-        yield from _areas(descriptor.fd, home, "orphaned")
+        try:
+            yield from _areas(descriptor.fd, home, "orphaned")
+        except OSError as error:
+            reason = f"its scopes cannot be listed: {os.strerror(error.errno or errno.EIO)}"
+            self._leave(name, reason, error.errno)
+            return
         # After its scopes the instance itself: its registered outside paths, and its directory.
         yield attrs.evolve(_unknown(name[2:]), state="trash", directory=home)
 
@@ -232,15 +237,23 @@ def _some_of(names: list[str]) -> list[str]:
 
 def _areas(fd: int, home: Path, state: ScopeState) -> Iterator[ScopeRecord]:
     """Tell the scopes in the instance *fd*, whose directory is *home*."""
-    try:
-        names = sorted(filter(is_area_name, os.listdir(fd)), key=lambda name: int(name[1:]))
-        journal = read_journal(fd) if names else JournalContent()
-    except OSError:
+    names = sorted(filter(is_area_name, os.listdir(fd)), key=lambda name: int(name[1:]))
+    journal = read_journal(fd) if names else JournalContent()
+    if journal.unreadable and state == "orphaned":
+        # The journal knows what is to be kept; its instance, which comes next, is left alone and told.
         return
     owner = read_owner(fd) if names else None
     for name in names:
         record = journal.areas.get(name) or _unknown(name)
         yield attrs.evolve(record, state=state, directory=home / name, owner=record.owner or owner)
+
+
+def _live_areas(fd: int, home: Path) -> Iterator[ScopeRecord]:
+    try:
+        yield from _areas(fd, home, "live")
+    except OSError:
+        # They are only told; their owner knows them.
+        return
 
 
 def _unknown(token: str) -> ScopeRecord:

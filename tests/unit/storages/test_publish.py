@@ -471,3 +471,18 @@ def test_a_copy_that_somebody_removes(area, out, tmp_path):
     with pytest.raises(PathMissingError):
         publish(area, out / "done", progress=take_away)
     assert os.listdir(area) == ["f"]
+
+
+def test_a_copy_that_cannot_be_removed_stays_in_the_journal(area, out, tmp_path, journal, monkeypatch):
+    """Row 16: what stays beside the destination is still told of, so that a sweep removes it."""
+    os.link("f", tmp_path / "source", src_dir_fd=area)
+    monkeypatch.setattr(_publish, "_remove_quietly", lambda name, dir_fd: None)
+
+    def refuse(done: int, total: int) -> None:
+        raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        publish(area, out / "done", progress=refuse, journal=journal[0])
+
+    (left,) = out.iterdir()
+    assert list(read_journal(journal[1]).outside) == [str(left)]

@@ -142,7 +142,7 @@ def test_a_scope_without_a_line(storage: LocalDiskStorage) -> None:
 def test_an_instance_that_cannot_be_read(
     storage: LocalDiskStorage, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 16: a dead instance whose names the system does not give is told itself, without scopes."""
+    """Row 16: a dead instance whose names the system does not give is left alone, and told."""
     home = files_in(storage, "file").parent
     abandon(storage)
     with DiskSweep(str(base)) as sweep, monkeypatch.context() as patch:
@@ -155,11 +155,31 @@ def test_an_instance_that_cannot_be_read(
             return real(fd)
 
         patch.setattr(_scan.os, "listdir", broken)
-        assert told(sweep) == [("trash", home.name)]
+        assert told(sweep) == []
+        assert reasons(sweep) == {home.name: "its scopes cannot be listed: Input/output error"}
         (failure,) = [sweep.reclaim(record, DELETE) for record in [attrs.evolve(record_of(), directory=home)]]
         assert failure.failed == 1
         assert failure.entries[0].errno == errno.EIO
     assert below(home) == ["a1", "a1/file", "journal", "owner"]
+
+
+def test_a_living_instance_that_cannot_be_read(
+    storage: LocalDiskStorage, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 16: the scopes of a living process that cannot be listed are just not told."""
+    files_in(storage, "file")
+    real, calls = os.listdir, []
+
+    def broken(fd: int) -> list[str]:
+        calls.append(fd)
+        if len(calls) > 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_scan.os, "listdir", broken)
+        assert list(storage.areas()) == []
+    assert [record.state for record in storage.areas()] == ["live"]
 
 
 @needs_root
