@@ -212,8 +212,13 @@ class Closing:
         try:
             self.directory = area.retain(record).directory
         except Exception as error:
-            path = str(getattr(error, "path", None) or "")
-            entry = Entry(path, "failed", f"it could not be kept safely: {describe(error)}")
+            path = getattr(error, "path", None) or ""
+            # The text of a path in memory would move it to disk; what it displays does not.
+            entry = Entry(
+                str(getattr(path, "display", path)),
+                "failed",
+                f"it could not be kept safely: {describe(error)}",
+            )
             self.removal += Removal(failed=1, entries=(entry,))
 
     # -- telling

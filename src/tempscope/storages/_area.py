@@ -321,6 +321,8 @@ class LocalArea(AreaDirectory):
             instance.journal.add_area(self._name, wanted)
         except OSError as error:
             _log.warn("a scope's verdict could not be written down", scope=self._label(), errno=error.errno)
+        # Closing the storage must not remove what is to be kept.
+        self._storage._ended(self)
 
     def remove(self) -> Removal:
         """Close the area and remove all that is in it."""

@@ -705,8 +705,7 @@ def test_evidence_outlives_a_storage_that_could_not_keep_it(
         refuse_keeping(patch, errno.EDQUOT)
         with pytest.raises(StorageError):
             made.retain(kept_record())
-    assert made._instance is not None
-    made._instance.remove()
+    storage.close()
     assert below(directory.parent) == ["a1", "a1/.tempscope-record", "a1/file", "journal", "owner"]
     with open_directory(str(directory.parent)) as found:
         assert read_journal(found.fd).areas["a1"].never_closed.keep
