@@ -11,6 +11,7 @@ import errno
 import gc
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ import tempscope
 from tempscope.errors import ScopeClosedError
 from tempscope.janitor import sweep
 from tempscope.model import Instant, Outcome, ScopeRecord, Verdict
-from tempscope.storages import LocalDiskStorage, new_token
+from tempscope.storages import LocalDiskStorage, _registry, new_token
 from tempscope.storages._root import MARKER
 
 
@@ -203,6 +204,18 @@ def left(base: Path) -> list[str]:
     """Return what a sweep leaves under the root in *base*."""
     sweep(base)
     return [f"left behind: {path.name}" for path in base.glob("*/*") if path.name != MARKER]
+
+
+@pytest.fixture(autouse=True)
+def fresh_lock() -> Iterator[None]:
+    """
+    Give the other tests of this process a registry lock that nobody holds.
+
+    One of the opcodes lies between taking a lock and entering its ``with``; CPython runs no signal handler
+    there, so what is left locked by our striking there is the test's doing.
+    """
+    yield
+    _registry._registry.lock = threading.RLock()
 
 
 @pytest.mark.timeout(300)
