@@ -355,10 +355,13 @@ class Scope:
 
     def _start_anew(self) -> None:
         """Begin again in a forked child: what the parent made and registered stays the parent's own."""
-        storage, policy, name, prefix = self._storage, self._policy, self._name, self._prefix
-        self.__dict__.clear()
-        self._standalone = True
-        self._begin(storage, policy, name, prefix)
+        fresh = type(self).__new__(type(self))
+        fresh._standalone = True
+        fresh._begin(self._storage, self._policy, self._name, self._prefix)
+        _open_scopes.forget(fresh)
+        # In one step: other threads of the child look at this object without a lock.
+        self.__dict__ = dict(fresh.__dict__)
+        _open_scopes.note(self)
 
     def _usable_area(self) -> TempArea:
         self._check_usable()

@@ -158,6 +158,8 @@ def _fill(root: Root, token: str, descriptor: Descriptor, pid: int, *, leased: b
         # What room there was must be told before our own beginnings make some.
         told = _not_made(root, error)
         remove_entry(root.fd, f"i-{token}")
+        # Not with the traceback: until then its inode would not be free.
+        descriptor.close()
         if told is error:
             raise
         raise told from error
