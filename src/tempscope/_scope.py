@@ -449,5 +449,5 @@ def _renew_lock() -> None:
     _starting_anew[:] = [threading.Lock()]
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+# A platform without fork has nothing to register.
+getattr(os, "register_at_fork", lambda **_: None)(after_in_child=_renew_lock)

@@ -270,3 +270,25 @@ def test_importing_changes_nothing_of_the_process(tmp_path: Path) -> None:
     )
 
     assert (status, said) == (0, ["0"])
+
+
+@pytest.mark.parametrize(
+    ("received", "finalizing", "sent"),
+    [([15], True, [("handler", 15), ("kill", 7, 15)]), ([15], False, []), ([], True, [])],
+)
+def test_the_last_breath(received: list[int], finalizing: bool, sent: list[tuple[object, ...]]) -> None:
+    """The signal is sent again when the interpreter takes itself apart, and only then."""
+    done: list[tuple[object, ...]] = []
+
+    signals._LastBreath.__del__(
+        signals._last_breath,
+        received,
+        {15: signal.SIG_DFL},
+        lambda number, handler: done.append(("handler", number)),
+        lambda pid, number: done.append(("kill", pid, number)),
+        lambda: 7,
+        signal.SIG_DFL,
+        lambda: finalizing,
+    )
+
+    assert done == sent

@@ -760,3 +760,11 @@ def test_a_record_with_its_directory(made: LocalArea) -> None:
     """An area's record is the scope's, with its directory."""
     assert made.record == attrs.evolve(made.record, directory=None)
     assert made.record.directory == made.directory
+
+
+def test_a_directory_that_does_not_open_again(made: LocalArea, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 57: where the directory is not open after it was opened, the error says that it is lost."""
+    made.release_descriptor()
+    monkeypatch.setattr(LocalArea, "_reopen", lambda self: None)
+    with pytest.raises(LeaseLostError, match="removed or replaced"):
+        made.create_file("late")

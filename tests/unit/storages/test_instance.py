@@ -10,10 +10,11 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tempscope.errors import LeaseLostError, StorageError, StorageFull
+from tempscope.errors import ForkedScopeError, LeaseLostError, StorageError, StorageFull
 from tempscope.storages import _instance, _lock, _registry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._instance import Instance, close_own, identity_of
@@ -486,3 +487,75 @@ def test_the_end_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     one.journal = None  # type: ignore[assignment]
     _registry._remove_at_exit()
     assert not os.path.exists(two.path)
+
+
+# -- forks in the middle of making
+
+
+def forked_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be another process from now on, as far as anybody asks."""
+    pid = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+
+
+@pytest.mark.parametrize("when", ["made", "failed", "closed", "filled", "refused"])
+def test_a_child_forked_while_the_instance_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Row 57: such a child owns and removes nothing, and is told to open a scope of its own. By a fake."""
+    real_make, real_instance = _registry._make, _registry.Instance
+
+    def make(root: Any) -> Instance:
+        if when == "made":
+            instance = real_make(root)
+            forked_in(monkeypatch)
+            return instance
+        if when in ("failed", "closed"):
+            forked_in(monkeypatch)
+            raise OSError(errno.EIO, "x") if when == "failed" else ValueError("the descriptor is closed")
+        return real_make(root)
+
+    def fill(*args: Any) -> Instance:
+        forked_in(monkeypatch)
+        if when == "refused":
+            raise OSError(errno.EEXIST, "the parent wrote it")
+        return real_instance(*args)
+
+    monkeypatch.setattr(_registry, "_make", make)
+    if when == "refused":
+        monkeypatch.setattr(_registry, "Instance", fill)
+    if when == "filled":
+        real_tell = _registry._tell_made
+        monkeypatch.setattr(
+            _registry, "_tell_made", lambda *args: (real_tell(*args), forked_in(monkeypatch))[0]
+        )
+    with pytest.raises(ForkedScopeError, match="was forked while it made its directory"):
+        instance_for(str(tmp_path))
+    assert [name for name in below(tmp_path) if "/i-" in name] or when in ("failed", "closed")
+
+
+def test_a_mistake_while_the_instance_is_made_is_not_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is no system's error, and no fork's, comes through as itself."""
+
+    def make(root: object) -> Instance:
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr(_registry, "_make", make)
+    with pytest.raises(ValueError, match="a mistake"):
+        instance_for(str(tmp_path))
+
+
+def test_an_error_that_is_ours_already_is_not_its_own_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever walks the causes of an error comes to an end."""
+
+    def refuse(*args: object) -> Instance:
+        raise StorageError("ours", errno=errno.EIO)
+
+    monkeypatch.setattr(_registry, "Instance", refuse)
+    with pytest.raises(StorageError, match="ours") as caught:
+        instance_for(str(tmp_path))
+    assert caught.value.__cause__ is not caught.value

@@ -445,3 +445,12 @@ def test_no_ram_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_RAM_DISK", str(tmp_path / "shm"))
     with pytest.raises(StorageError, match="has no RAM disk.*use LocalDiskStorage or MemoryStorage"):
         RamDiskStorage()
+
+
+def test_the_names_of_the_package() -> None:
+    """What is heavy is imported when its name is first used, and an unknown name is an error."""
+    from tempscope import storages
+
+    assert set(storages.__all__) <= set(dir(storages))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        storages.nothing  # noqa: B018  # looking is what is tested
