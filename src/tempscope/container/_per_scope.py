@@ -107,6 +107,7 @@ class PerScope(providers.Factory[T]):
 
     def __deepcopy__(self, memo: dict[Any, Any] | None) -> PerScope[T]:
         copied = super().__deepcopy__(memo)
+        # The Cython class says it returns a plain Factory; it is a copy of this one.
         copied._per = self._per  # type: ignore[attr-defined]
         return copied  # type: ignore[return-value]
 
@@ -175,6 +176,7 @@ class PerScope(providers.Factory[T]):
         slot.building = True
         try:
             with as_current(owner):
+                # A hook of the Cython class that its stubs leave out.
                 return super()._provide((), {})  # type: ignore[misc]
         finally:
             slot.building = False
