@@ -360,3 +360,33 @@ def test_without_fork_hooks_the_module_loads(scopes: TempScopes) -> None:
     _scope._renew_lock()
     assert _scope._starting_anew[-1] is not before
     assert not _scope._starting_anew[-1].locked()
+
+
+def test_a_fork_while_the_first_instance_is_made(program: Program) -> None:
+    """A child that is forked while its parent makes its first file holds nothing of it open."""
+    check(
+        program,
+        """
+        from tempscope.storages import _registry
+
+        def inherited():
+            targets = []
+            for descriptor in os.listdir("/proc/self/fd"):
+                try:
+                    targets.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+                except FileNotFoundError:
+                    pass
+            return [target for target in targets if target.startswith(str(base))]
+
+        token, told = _registry.new_token, []
+
+        def fork_first():
+            told.append((inherited() != [], forked(inherited)))
+            return token()
+
+        _registry.new_token = fork_first
+        with scopes.open() as job:
+            job.new_file()
+        assert told == [(True, "[]")], told
+        """,
+    )

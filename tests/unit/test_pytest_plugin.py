@@ -60,7 +60,8 @@ def sessions(
     monkeypatch.setattr(tempfile, "tempdir", str(raw))
     monkeypatch.setenv("TMPDIR", str(raw))
     # A session of ours is not part of one that runs in a worker.
-    for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
+    # And its report is as short as on a terminal.
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):
         monkeypatch.delenv(name, raising=False)
     before = _open_scopes.open_managers()
     yield Sessions(pytester)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from tempscope.model import ScopeRecord
 from tempscope.protocols import Progress, StagedFile, TempArea, TempStorage
 
 
-__all__ = ["names_in", "publish", "stage", "told_by"]
+__all__ = ["brief", "content_of", "names_in", "publish", "stage", "told_by"]
 
 
 def stage(
@@ -47,3 +48,19 @@ def names_in(directory: Path) -> list[str]:
 def told_by(storage: TempStorage, record: ScopeRecord) -> list[ScopeRecord]:
     """Return what *storage* tells of the scope of *record*."""
     return [told for told in storage.areas() if told.token == record.token]
+
+
+def content_of(path: Path) -> bytes:
+    """Return what *path* holds, or what it amounts to."""
+    return brief(path.read_bytes())
+
+
+def brief(content: bytes) -> bytes:
+    """
+    Return *content*, or its length and digest if it is long.
+
+    pytest takes minutes to tell how two megabytes differ, which it does in full under continuous integration.
+    """
+    if len(content) <= 1000:
+        return content
+    return f"{len(content)} bytes with the SHA-256 {hashlib.sha256(content).hexdigest()}".encode()

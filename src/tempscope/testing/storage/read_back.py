@@ -7,7 +7,7 @@ from pathlib import Path
 from tempscope.errors import StorageError
 from tempscope.model import Usage
 from tempscope.protocols import TempArea
-from tempscope.testing.storage._calls import names_in, publish, stage
+from tempscope.testing.storage._calls import content_of, names_in, publish, stage
 from tempscope.testing.storage._chapter import Chapter, Peek
 
 
@@ -62,7 +62,7 @@ class ReadBack(Chapter):
             staged = stage(area, source, name, writable=writable)
             assert staged.path == area.directory / name
             assert staged.source == source
-            assert staged.path.read_bytes() == source.read_bytes()
+            assert content_of(staged.path) == content_of(source)
 
     def test_2_6_directory_taken_in(self, area: TempArea, outside: Path) -> None:
         """A directory comes in whole, or it is refused with StorageError and nothing of it stays."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tempscope.model import Usage
 from tempscope.protocols import TempArea
-from tempscope.testing.storage._calls import names_in, publish, stage
+from tempscope.testing.storage._calls import content_of, names_in, publish, stage
 from tempscope.testing.storage._chapter import Chapter, OpenArea
 from tempscope.testing.storage.publish import Cancelled
 
@@ -50,7 +50,7 @@ class Staging(Chapter):
         except Cancelled:
             assert names_in(area.directory) == []
             assert area.usage() == Usage()
-            assert stage(area, source, "name").path.read_bytes() == source.read_bytes()
+            assert content_of(stage(area, source, "name").path) == content_of(source)
 
     def test_5_10_writable_shares_nothing(self, area: TempArea, source: Path) -> None:
         """What was taken in to be written to can be, and no write through it reaches the source."""
@@ -92,4 +92,4 @@ class Staging(Chapter):
 
 def _state(path: Path) -> tuple[bytes, int, int]:
     status = os.stat(path)
-    return path.read_bytes(), status.st_mode, status.st_mtime_ns
+    return content_of(path), status.st_mode, status.st_mtime_ns
