@@ -62,7 +62,7 @@ class OutsidePaths:
         _log.debug("outside path unregistered", path=path)
         return True
 
-    def remove_all(self, protected: Iterable[Identity] = ()) -> Iterator[Removal]:
+    def remove_all(self, protected: Iterable[tuple[int, int]] = ()) -> Iterator[Removal]:
         """
         Delete them one by one, newest first, and tell of each.
 
@@ -70,9 +70,9 @@ class OutsidePaths:
         in the journal for the sweep.
 
         Args:
-            protected: The inodes of staged sources, which stay.
+            protected: Device and inode of each staged source, which stays.
         """
-        sources = {(each.device, each.inode) for each in protected}
+        sources = set(protected)
         while True:
             try:
                 path, registered = self._paths.popitem()

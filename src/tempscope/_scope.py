@@ -35,7 +35,7 @@ from tempscope.errors import (
 )
 from tempscope.model import Capability, CleanupReport, Outcome, ScopeRecord
 from tempscope.protocols import CleanupPolicy, StagedFile, TempArea, TempStorage
-from tempscope.storages import Identity, new_token
+from tempscope.storages import new_token
 
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Scope:
     _reserved: set[str] | None = None
     _retry: bool = False
     _scoped: dict[Any, Any] | None = None
-    _sources: set[Identity] | None = None
+    _sources: set[tuple[int, int]] | None = None
     _staged: list[StagedFile] | None = None
     _standalone: bool = False
     _strict: bool = False

@@ -267,7 +267,8 @@ class StagedSourceChangedError(TempscopeError):
     A source that was staged read-only is not what it was.
 
     Attributes:
-        changed: What differs, in words: ``"size"``, ``"mtime"``, ``"mode"``, ``"content"``.
+        changed: What differs, in words: ``"size"``, ``"modification time"``, ``"mode"``,
+            ``"content"``.
     """
 
     changed: tuple[str, ...] = ()

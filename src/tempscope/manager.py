@@ -30,7 +30,7 @@ from tempscope.errors import (
 from tempscope.model import CleanupReport, Usage
 from tempscope.policies import DeleteOnClose
 from tempscope.protocols import CleanupPolicy, GivingUp, Progress, StagedFile, TempArea, TempStorage
-from tempscope.storages import LocalDiskStorage, absolute, identify
+from tempscope.storages import LocalDiskStorage, absolute
 
 
 __all__ = ["TempFileManager"]
@@ -39,6 +39,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _DEFAULT_POLICY = DeleteOnClose()
 _NAME_ATTEMPTS = 1_000
+_PLAIN_PATH = type(Path())
 _STAGED_NAME_CHARACTERS = 60
 
 
@@ -282,7 +283,7 @@ class TempFileManager(Scope):
             StorageError: If *source* cannot be read or is no file.
         """
         area = self._usable_area()
-        path = Path(absolute(source, "source"))
+        path = _as_source(source)
         if name is None:
             staged = self._stage_by_own_name(area, path, writable, progress)
         else:
@@ -298,11 +299,14 @@ class TempFileManager(Scope):
             if self._staged is None:
                 self._staged = []
             self._staged.append(staged)
-        identity = identify(os.fspath(staged.source))
-        if identity is not None:
-            if self._sources is None:
-                self._sources = set()
-            self._sources.add(identity)
+        try:
+            # By the path, not its text, which would move a file that is in memory to the disk.
+            status = staged.source.lstat()
+        except OSError:
+            return
+        if self._sources is None:
+            self._sources = set()
+        self._sources.add((status.st_dev, status.st_ino))
 
     def _stage_by_own_name(
         self, area: TempArea, source: Path, writable: bool, progress: Progress | None
@@ -615,6 +619,15 @@ def _make_file(area: TempArea, name: str) -> Path:
 
 def _make_dir(area: TempArea, name: str) -> Path:
     return area.create_dir(name)
+
+
+def _as_source(source: str | os.PathLike[str]) -> Path:
+    """Return *source* as an absolute path; one of a storage's own kind stays what it is."""
+    if isinstance(source, Path):
+        text = str(source) if type(source) is _PLAIN_PATH else "/"
+        if text[0] == "/" and "\0" not in text:
+            return source
+    return Path(absolute(source, "source"))
 
 
 def _as_path(path: str | os.PathLike[str]) -> Path:

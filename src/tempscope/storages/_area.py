@@ -25,14 +25,15 @@ from tempscope.protocols import Progress, StagedFile
 from tempscope.storages._area_directory import AreaDirectory
 from tempscope.storages._delete import remove_contents, remove_entry
 from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._destination import Destination
 from tempscope.storages._failure import storage_error
 from tempscope.storages._identity import Identity
 from tempscope.storages._instance import Instance, is_named
 from tempscope.storages._journal import OutsidePath
-from tempscope.storages._link import stage_file
+from tempscope.storages._link import link_at_once, stage
 from tempscope.storages._measure import measure
 from tempscope.storages._openat2 import open_subdirectory
-from tempscope.storages._publish import publish_file
+from tempscope.storages._publish import publish
 from tempscope.storages._record_file import write_record
 from tempscope.storages._root import make_private_directory
 from tempscope.storages._token import new_token
@@ -114,14 +115,18 @@ class LocalArea(AreaDirectory):
     # -- in and out
 
     def take_in(self, source: Path, name: str, *, writable: bool, progress: Progress | None) -> StagedFile:
-        """Bring an outside file in by hard link, reflink or copy, whichever this storage can."""
+        """Bring an outside file or directory in by hard link, reflink or copy, whichever this storage can."""
         check_name(name)
+        linking = None if writable else self._storage._linking
         with self._lock:
+            self._open()
+            path = _PLAIN_PATH(f"{self._path}/{name}")
+            staged = link_at_once(source, self._descriptor.fd, name, path, linking)
+            if staged is not None:
+                return staged
             own = self._own_copy()
         with own:
-            link_from = None if writable else self._storage._link_from
-            path = _PLAIN_PATH(f"{self._path}/{name}")
-            return stage_file(source, own.fd, name, path, link_from=link_from, progress=progress)
+            return stage(source, own.fd, name, path, linking=linking, progress=progress)
 
     def give_out(
         self,
@@ -133,26 +138,23 @@ class LocalArea(AreaDirectory):
         mode: int | None,
         progress: Progress | None,
     ) -> Path:
-        """Move a finished file to its final place, atomically."""
+        """Move a finished file or directory to its final place, atomically."""
         target = os.path.abspath(destination)
-        if self._path and f"{target}/".startswith(f"{self._path}/"):
-            raise ForeignPathError(
-                f"{escape(target)!r} is inside the scope: publish to a place that outlives it",
-                path=destination,
-            )
         with self._parent_of(path) as (fd, name):
+            self._refuse_inside(target)
             assert self._instance is not None
-            publish_file(
-                fd,
-                name,
-                target,
-                overwrite=overwrite,
-                durable=durable,
-                mode=mode,
-                progress=progress,
-                journal=self._instance.journal,
-            )
+            place = Destination(target, overwrite, durable, self._instance.journal)
+            publish(fd, name, place, mode=mode, progress=progress)
         return Path(target)
+
+    def _refuse_inside(self, target: str) -> None:
+        """Refuse a destination in the scope, also one that a link leads there."""
+        parent, name = os.path.split(target)
+        real = os.path.join(os.path.realpath(parent), name)
+        if f"{real}/".startswith(f"{os.path.realpath(self._path)}/"):
+            raise ForeignPathError(
+                f"{escape(target)!r} is inside the scope: publish to a place that outlives it", path=target
+            )
 
     def give_up(self, path: Path) -> Path:
         """Move *path* to a directory of its own, which no policy and no sweep touches."""

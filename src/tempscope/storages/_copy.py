@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 
 from tempscope.protocols import Progress
+from tempscope.storages._openat2 import mount_id
 
 
 try:
@@ -15,7 +17,7 @@ try:
 except ImportError:  # a platform without ioctl
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["STEP_DOWN", "copy_bytes", "knows_unable", "note_unable", "reflink"]
+__all__ = ["LINKS", "REFLINKS", "STEP_DOWN", "copy_bytes", "reflink"]
 
 STEP_DOWN = frozenset(
     [
@@ -31,27 +33,52 @@ STEP_DOWN = frozenset(
 """Errors that say "not this way here": the next way is tried; all others tell of the source or the room."""
 
 _NEVER = frozenset([errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY])
-_unable: set[tuple[str, int, int]] = set()
-
 _FICLONE = 0x40049409
-_CHUNK = 1 << 26
+_CHUNK = 1 << 24
 _BUFFER = 1 << 20
+_SEEK_DATA = getattr(os, "SEEK_DATA", None)
+_SEEK_HOLE = getattr(os, "SEEK_HOLE", None)
 
 
-def knows_unable(way: str, source: os.stat_result, target: os.stat_result) -> bool:
-    """Return whether *way* is known not to lead from the one device to the other."""
-    return (way, source.st_dev, target.st_dev) in _unable
-
-
-def note_unable(way: str, source: os.stat_result, target: os.stat_result, code: int | None) -> None:
+class Unable:
     """
-    Remember that *way* does not lead from the one device to the other, if *code* says so of all files.
+    Between which mounts a way is known not to lead; one for each way, for the whole process.
 
-    Two mounts of one device are not told apart by its number, so a failure between them says nothing
-    about the next pair.
+    Mounts, not devices: a bind mount cannot be linked into, though its device is the same.
     """
-    if code in _NEVER and (code != errno.EXDEV or source.st_dev != target.st_dev):
-        _unable.add((way, source.st_dev, target.st_dev))
+
+    def __init__(self) -> None:
+        self._mounts: dict[tuple[int, int], set[tuple[int, int]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._mounts)
+
+    def suspects(self, source_device: int, target_device: int) -> bool:
+        """Return whether it is worth asking: asking costs system calls."""
+        return (source_device, target_device) in self._mounts
+
+    def knows(self, source_fd: int, target_fd: int) -> bool:
+        """Return whether it is known not to lead from where the one is open to where the other is."""
+        mounts = self._mounts.get(_devices(source_fd, target_fd))
+        return mounts is not None and (mount_id(source_fd), mount_id(target_fd)) in mounts
+
+    def note(self, source_fd: int, target_fd: int, code: int | None) -> None:
+        """Remember that it failed with *code*, if that says so of all files."""
+        if code in _NEVER:
+            mounts = self._mounts.setdefault(_devices(source_fd, target_fd), set())
+            mounts.add((mount_id(source_fd), mount_id(target_fd)))
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._mounts.clear()
+
+
+def _devices(source_fd: int, target_fd: int) -> tuple[int, int]:
+    return os.fstat(source_fd).st_dev, os.fstat(target_fd).st_dev
+
+
+LINKS = Unable()
+REFLINKS = Unable()
 
 
 def reflink(source_fd: int, target_fd: int) -> bool:
@@ -66,61 +93,108 @@ def reflink(source_fd: int, target_fd: int) -> bool:
     """
     if fcntl is None:
         return False
-    source, target = os.fstat(source_fd), os.fstat(target_fd)
-    if knows_unable("reflink", source, target):
+    if REFLINKS and REFLINKS.knows(source_fd, target_fd):
         return False
     try:
         fcntl.ioctl(target_fd, _FICLONE, source_fd)
     except OSError as error:
         if error.errno not in STEP_DOWN:
             raise
-        note_unable("reflink", source, target, error.errno)
+        REFLINKS.note(source_fd, target_fd, error.errno)
         return False
     return True
 
 
-def copy_bytes(source_fd: int, target_fd: int, size: int, progress: Progress | None = None) -> int:
+def copy_bytes(source_fd: int, target_fd: int, progress: Progress | None = None) -> int:
     """
-    Copy from both files' present positions to the source's end.
+    Copy all of one file to another, which is empty; holes stay holes.
 
     Args:
         source_fd: Open for reading.
 
         target_fd: Open for writing, not for appending.
 
-        size: How many bytes are expected, for *progress*.
-
         progress: Called after each piece; what it raises ends the copy.
 
     Returns:
-        How many bytes were copied.
+        How many bytes the copy has, holes counted.
     """
-    done, in_kernel = 0, hasattr(os, "copy_file_range")
-    while True:
-        if in_kernel:
+    return _Copy(source_fd, target_fd, progress).run()
+
+
+class _Copy:
+    """One copy; used once."""
+
+    def __init__(self, source_fd: int, target_fd: int, progress: Progress | None) -> None:
+        self._source = source_fd
+        self._target = target_fd
+        self._progress = progress
+        self._in_kernel = hasattr(os, "copy_file_range")
+        status = os.fstat(source_fd)
+        self._size = status.st_size
+        # Without this question every file would be asked for its holes.
+        self._sparse = _SEEK_DATA is not None and getattr(status, "st_blocks", 0) * 512 < self._size
+
+    def run(self) -> int:
+        done = 0
+        for start, end in self._data() if self._sparse else [(0, None)]:
+            if start:
+                os.lseek(self._source, start, os.SEEK_SET)
+                os.lseek(self._target, start, os.SEEK_SET)
+            done = self._range(start, end)
+        if self._sparse and done < self._size:
+            os.ftruncate(self._target, self._size)
+            done = self._size
+            self._tell(done)
+        return done
+
+    def _data(self) -> Iterator[tuple[int, int]]:
+        """Give the ranges that are not holes."""
+        assert _SEEK_DATA is not None
+        assert _SEEK_HOLE is not None
+        end = 0
+        while end < self._size:
             try:
-                count = os.copy_file_range(source_fd, target_fd, _CHUNK)
+                start = os.lseek(self._source, end, _SEEK_DATA)
+                end = os.lseek(self._source, start, _SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    # Nothing but a hole up to the end.
+                    return
+                if error.errno not in STEP_DOWN:
+                    raise
+                # A file system that does not tell.
+                start, end = end, self._size
+            yield start, end
+
+    def _range(self, done: int, end: int | None) -> int:
+        """Copy from where both files stand, to *end* or the source's; return up to where."""
+        while end is None or done < end:
+            count = self._piece(_CHUNK if end is None else min(_CHUNK, end - done), done)
+            if count == 0:
+                break
+            done += count
+            self._tell(done)
+        return done
+
+    def _piece(self, most: int, done: int) -> int:
+        if self._in_kernel:
+            try:
+                count = os.copy_file_range(self._source, self._target, most)
             except OSError as error:
                 if error.errno not in STEP_DOWN:
                     raise
-                in_kernel = False
-                continue
-            if count == 0 and done == 0:
+            else:
                 # Files that the kernel makes up, as in /proc, copy as empty: read them instead.
-                in_kernel = False
-                continue
-        else:
-            count = _copy_piece(source_fd, target_fd)
-        if count == 0:
-            return done
-        done += count
-        if progress is not None:
-            progress(done, max(size, done))
+                if count or done:
+                    return count
+            self._in_kernel = False
+        piece = memoryview(os.read(self._source, min(most, _BUFFER)))
+        count = len(piece)
+        while piece:
+            piece = piece[os.write(self._target, piece) :]
+        return count
 
-
-def _copy_piece(source_fd: int, target_fd: int) -> int:
-    piece = memoryview(os.read(source_fd, _BUFFER))
-    size = len(piece)
-    while piece:
-        piece = piece[os.write(target_fd, piece) :]
-    return size
+    def _tell(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress(done, max(self._size, done))

@@ -1,5 +1,7 @@
 """
-Bringing an outside file in: hard link, reflink, copy, each where the one before cannot be.
+Bringing an outside file or directory in: hard link, reflink, copy, each where the one before cannot be.
+
+A directory comes in file by file, by the same ways.
 """
 
 from __future__ import annotations
@@ -8,32 +10,62 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import NamedTuple
+
+import attrs
 
 from tempscope._names import escape
 from tempscope.errors import PathMissingError, StagedSourceChangedError, StorageError
+from tempscope.model import StagedMethod
 from tempscope.protocols import Progress
-from tempscope.storages._copy import STEP_DOWN, copy_bytes, knows_unable, note_unable, reflink
+from tempscope.storages._copy import LINKS, STEP_DOWN, copy_bytes, reflink
+from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._failure import storage_error
-from tempscope.storages._staged import LinkedState, StagedOnDisk
+from tempscope.storages._openat2 import open_directory
+from tempscope.storages._replicate import replicate
+from tempscope.storages._root import make_private_directory
+from tempscope.storages._staged import LinkedState, StagedOnDisk, digest_of
+from tempscope.storages._walk import Walk
 
 
-__all__ = ["stage_file"]
+__all__ = ["Linking", "link_at_once", "stage"]
 
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_LOOK = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _LINK_STEP_DOWN = STEP_DOWN | {errno.EACCES}
 """Some file systems refuse links so; where the source itself cannot be read, copying says that."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+_AT_TARGET = (errno.EEXIST, errno.ENOSPC, errno.EDQUOT)
 
 
-def stage_file(
-    source: Path, dir_fd: int, name: str, path: Path, *, link_from: int | None, progress: Progress | None
+class Linking(NamedTuple):
+    """
+    When a hard link is tried: for files of ``threshold`` bytes or more.
+
+    ``by_content`` says whether what was linked is also compared by what is in it.
+    """
+
+    threshold: int = 0
+    by_content: bool = False
+
+
+class _Came(NamedTuple):
+    """How one file came in, and how large it is."""
+
+    method: StagedMethod
+    size: int
+    linked: LinkedState | None = None
+
+
+def stage(
+    source: Path, dir_fd: int, name: str, path: Path, *, linking: Linking | None, progress: Progress | None
 ) -> StagedOnDisk:
     """
-    Bring the file *source* into the directory *dir_fd* as *name*.
+    Bring *source* into the directory *dir_fd* as *name*.
 
     Args:
-        source: An absolute path; a link is followed once, here.
+        source: An absolute path of a file or directory; a link is followed once, here.
 
         dir_fd: The area's directory.
 
@@ -41,27 +73,57 @@ def stage_file(
 
         path: Where the result stands, as the caller will know it.
 
-        link_from: From how many bytes on a hard link is tried; None for never.
+        linking: When a hard link is tried; None for never.
 
         progress: Called while copying.
+
+    Raises:
+        StorageError: If it cannot be; nothing of it stays.
+
+        StagedSourceChangedError: If a file changed while it was copied.
     """
     status = _look_at(source)
     if stat.S_ISLNK(status.st_mode):
         source = Path(os.path.realpath(source))
         status = _look_at(source)
-    _refuse_unless_file(source, status)
-    if link_from is not None and status.st_size >= link_from and _link(source, status, dir_fd, name, path):
-        return _linked(source, dir_fd, name, path)
-    return _duplicate(source, dir_fd, name, path, progress)
+    if stat.S_ISDIR(status.st_mode):
+        return _Tree(source, dir_fd, name, path, linking, progress).stage()
+    try:
+        came = _bring_in(None, os.fspath(source), dir_fd, name, linking, progress, status)
+    except OSError as error:
+        raise _not_staged(error, source, path) from error
+    return _staged(source, path, came)
 
 
-def _refuse_unless_file(source: Path, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise StorageError(
-            f"{escape(str(source))!r} is neither a file nor a link to one, so it cannot be staged",
-            errno=errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL,
-            path=source,
-        )
+def link_at_once(
+    source: Path, dir_fd: int, name: str, path: Path, linking: Linking | None
+) -> StagedOnDisk | None:
+    """Stage the file *source* by hard link, in three system calls; None if :func:`stage` has more to do."""
+    if linking is None or linking.by_content:
+        return None
+    text = os.fspath(source)
+    try:
+        status = os.lstat(text)
+        if (
+            not stat.S_ISREG(status.st_mode)
+            or status.st_size < linking.threshold
+            or not _link(None, text, dir_fd, name, status.st_dev)
+        ):
+            return None
+        return _staged(source, path, _linked(dir_fd, name, linking))
+    except OSError:
+        # The other function knows the words.
+        return None
+
+
+def _staged(source: Path, path: Path, came: _Came) -> StagedOnDisk:
+    return StagedOnDisk(
+        path=path,
+        source=source,
+        method=came.method,
+        bytes_saved=0 if came.method == "copy" else came.size,
+        linked={} if came.linked is None else {"": came.linked},
+    )
 
 
 def _look_at(source: Path) -> os.stat_result:
@@ -72,89 +134,100 @@ def _look_at(source: Path) -> os.stat_result:
             raise PathMissingError(
                 f"{escape(str(source))!r} is not there, so it cannot be staged", path=source, cause=error
             ) from error
-        raise _not_staged(error, source) from error
+        raise _not_staged(error, source, source) from error
 
 
-def _link(source: Path, status: os.stat_result, dir_fd: int, name: str, path: Path) -> bool:
-    area = os.fstat(dir_fd)
-    if knows_unable("link", status, area):
-        return False
+# -- one file
+
+
+def _bring_in(
+    from_fd: int | None,
+    source: str,
+    into: int,
+    name: str,
+    linking: Linking | None,
+    progress: Progress | None,
+    status: os.stat_result,
+) -> _Came:
+    """Bring the file *source*, relative to *from_fd*, in; raises OSError."""
+    _refuse_unless_file(status)
+    if (
+        linking is not None
+        and status.st_size >= linking.threshold
+        and _link(from_fd, source, into, name, status.st_dev)
+    ):
+        return _linked(into, name, linking)
+    return _duplicate(from_fd, source, into, name, progress)
+
+
+def _refuse_unless_file(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is neither a file nor a directory, nor a link to one")
+
+
+def _link(from_fd: int | None, source: str, into: int, name: str, device: int) -> bool:
+    if LINKS and LINKS.suspects(device, os.fstat(into).st_dev):
+        with Descriptor.open(source, _LOOK, dir_fd=from_fd) as known:
+            if LINKS.knows(known.fd, into):
+                return False
     try:
-        os.link(source, name, dst_dir_fd=dir_fd, follow_symlinks=False)
+        os.link(source, name, src_dir_fd=from_fd, dst_dir_fd=into, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _LINK_STEP_DOWN:
-            raise _not_staged(error, source, path) from error
-        note_unable("link", status, area, error.errno)
+            raise
+        with Descriptor.open(source, _LOOK, dir_fd=from_fd) as known:
+            LINKS.note(known.fd, into, error.errno)
         return False
     return True
 
 
-def _linked(source: Path, dir_fd: int, name: str, path: Path) -> StagedOnDisk:
-    status = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+def _linked(into: int, name: str, linking: Linking) -> _Came:
     try:
+        status = os.stat(name, dir_fd=into, follow_symlinks=False)
         # Something else may have taken the source's name between our looking and our linking.
-        _refuse_unless_file(source, status)
-    except StorageError:
-        os.unlink(name, dir_fd=dir_fd)
-        raise
-    linked = LinkedState.of(status)
-    return StagedOnDisk(path=path, source=source, method="hardlink", bytes_saved=linked.size, linked=linked)
-
-
-def _duplicate(source: Path, dir_fd: int, name: str, path: Path, progress: Progress | None) -> StagedOnDisk:
-    try:
-        with Descriptor.open(os.fspath(source), _READ) as reading:
-            status = os.fstat(reading.fd)
-            _refuse_unless_file(source, status)
-            with Descriptor.open(name, _CREATE, 0o600, dir_fd=dir_fd) as writing:
-                shared = _fill(source, reading.fd, writing, status, dir_fd, name, progress)
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise _not_staged(error, source, path) from error
-    return StagedOnDisk(
-        path=path,
-        source=source,
-        method="reflink" if shared else "copy",
-        bytes_saved=status.st_size if shared else 0,
-    )
-
-
-def _fill(
-    source: Path,
-    reading: int,
-    writing: Descriptor,
-    status: os.stat_result,
-    dir_fd: int,
-    name: str,
-    progress: Progress | None,
-) -> bool:
-    try:
-        shared = reflink(reading, writing.fd)
-        if not shared:
-            copy_bytes(reading, writing.fd, status.st_size, progress)
-        # Never set-id bits, and always readable and writable by its new owner.
-        os.fchmod(writing.fd, stat.S_IMODE(status.st_mode) & 0o777 | 0o600)
-        os.utime(writing.fd, ns=(status.st_atime_ns, status.st_mtime_ns))
-        writing.finish()
-        _refuse_if_changed(source, status, os.fstat(reading))
+        _refuse_unless_file(status)
+        state = LinkedState.of(status)
+        if linking.by_content:
+            state = state._replace(digest=digest_of(name, dir_fd=into))
     except BaseException:
-        _remove_if_there(name, dir_fd)
+        _remove_if_there(name, into)
         raise
+    return _Came("hardlink", state.size, state)
+
+
+def _duplicate(from_fd: int | None, source: str, into: int, name: str, progress: Progress | None) -> _Came:
+    with Descriptor.open(source, _READ, dir_fd=from_fd) as reading:
+        status = os.fstat(reading.fd)
+        _refuse_unless_file(status)
+        with Descriptor.open(name, _CREATE, 0o600, dir_fd=into) as writing:
+            try:
+                shared = _fill(reading.fd, writing, status, progress)
+            except BaseException:
+                _remove_if_there(name, into)
+                raise
+    return _Came("reflink" if shared else "copy", status.st_size)
+
+
+def _fill(reading: int, writing: Descriptor, status: os.stat_result, progress: Progress | None) -> bool:
+    shared = reflink(reading, writing.fd)
+    if not shared:
+        copy_bytes(reading, writing.fd, progress)
+    # Never set-id bits, and always readable and writable by its new owner.
+    os.fchmod(writing.fd, stat.S_IMODE(status.st_mode) & 0o777 | 0o600)
+    os.utime(writing.fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+    writing.finish()
+    changed = LinkedState.of(status).differences(LinkedState.of(os.fstat(reading)))
+    if changed:
+        raise _Changed(changed)
     return shared
 
 
-def _refuse_if_changed(source: Path, before: os.stat_result, after: os.stat_result) -> None:
-    changed = LinkedState.of(before).differences(LinkedState.of(after))
-    if not changed:
-        return
-    error = StagedSourceChangedError(
-        f"{escape(str(source))!r} was written to while being copied (its {', '.join(changed)} changed), "
-        "so the copy may be neither the old content nor the new: stage it when it is finished",
-        path=source,
-    )
-    error.changed = changed
-    raise error
+class _Changed(OSError):
+    """A file was written to while it was copied."""
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        super().__init__(errno.ESTALE, os.strerror(errno.ESTALE))
+        self.words = words
 
 
 def _remove_if_there(name: str, dir_fd: int) -> None:
@@ -164,6 +237,100 @@ def _remove_if_there(name: str, dir_fd: int) -> None:
         pass
 
 
-def _not_staged(error: OSError, source: Path, path: Path | None = None) -> StorageError:
-    about = path if path is not None and error.errno in (errno.EEXIST, errno.ENOSPC, errno.EDQUOT) else source
-    return storage_error(error, f"{escape(str(source))!r} cannot be staged", path=str(about))
+# -- a directory
+
+
+@attrs.define
+class _Tree:
+    """One directory on its way in; used once."""
+
+    source: Path
+    into: int
+    name: str
+    path: Path
+    linking: Linking | None
+    progress: Progress | None
+    method: StagedMethod = "copy"
+    saved: int = 0
+    linked: dict[str, LinkedState] = attrs.Factory(dict)
+    done: int = 0
+    total: int = 0
+    walk: Walk | None = None
+
+    def stage(self) -> StagedOnDisk:
+        try:
+            with (
+                open_directory(os.fspath(self.source)) as top,
+                make_private_directory(self.into, self.name) as copy,
+            ):
+                try:
+                    self._run(top.fd, copy)
+                except BaseException:
+                    remove_entry(self.into, self.name)
+                    raise
+        except OSError as error:
+            below = "" if self.walk is None else self.walk.path
+            raise _not_staged(error, self.source / below, self.path) from error
+        return StagedOnDisk(
+            path=self.path,
+            source=self.source,
+            method=self.method,
+            bytes_saved=self.saved,
+            linked=self.linked,
+        )
+
+    def _run(self, top: int, copy: Descriptor) -> None:
+        if self.progress is not None:
+            self.walk = Walk(top)
+            self.total = sum(
+                os.stat(name, dir_fd=fd, follow_symlinks=False).st_size
+                for what, fd, name in self.walk
+                if what == "file"
+            )
+        self.walk = Walk(top)
+        replicate(self.walk, copy, file=self._file, leave=self._leave)
+
+    def _file(self, from_fd: int, name: str, into: int) -> None:
+        status = os.stat(name, dir_fd=from_fd, follow_symlinks=False)
+        progress = None if self.progress is None else self._tell
+        came = _bring_in(from_fd, name, into, name, self.linking, progress, status)
+        self.done += came.size
+        if progress is not None and came.method != "copy":
+            progress(0, 0)
+        if came.linked is not None:
+            assert self.walk is not None
+            self.linked[self.walk.path] = came.linked
+            self.method = "hardlink"
+        elif came.method == "reflink" and self.method == "copy":
+            self.method = "reflink"
+        self.saved += 0 if came.method == "copy" else came.size
+
+    def _tell(self, done: int, _size: int) -> None:
+        assert self.progress is not None
+        self.progress(self.done + done, max(self.total, self.done + done))
+
+    def _leave(self, from_fd: int, into: int) -> None:
+        status = os.fstat(from_fd)
+        # Never set-id bits, and always open to its new owner.
+        os.fchmod(into, stat.S_IMODE(status.st_mode) & 0o777 | 0o700)
+        os.utime(into, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _not_staged(error: OSError, source: Path, path: Path) -> StorageError | StagedSourceChangedError:
+    shown = escape(str(source))
+    if isinstance(error, _Changed):
+        changed = StagedSourceChangedError(
+            f"{shown!r} was written to while being copied (its {', '.join(error.words)} changed), so the "
+            "copy may be neither the old content nor the new: stage it when it is finished",
+            path=source,
+        )
+        changed.changed = error.words
+        return changed
+    code = error.errno or errno.EIO
+    own_words = error.strerror or ""
+    return storage_error(
+        error,
+        f"{shown!r} cannot be staged",
+        path=str(path if code in _AT_TARGET else source),
+        hint="" if own_words == os.strerror(code) else own_words,
+    )

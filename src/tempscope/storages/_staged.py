@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import attrs
 
 from tempscope._names import escape
 from tempscope.errors import StagedSourceChangedError
 from tempscope.model import StagedMethod
+from tempscope.storages._descriptor import Descriptor
 
 
-__all__ = ["LinkedState", "StagedOnDisk"]
+__all__ = ["LinkedState", "StagedOnDisk", "digest_of"]
+
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_SHOWN = 3
 
 
-@attrs.frozen
-class LinkedState:
+class LinkedState(NamedTuple):
     """
     What a hard-linked inode looked like when it was linked.
 
     The change time is left out on purpose: linking and unlinking change it.
+    ``digest`` is empty where content is not compared.
     """
 
     device: int
@@ -29,6 +35,7 @@ class LinkedState:
     size: int
     mtime_ns: int
     mode: int
+    digest: bytes = b""
 
     @classmethod
     def of(cls, status: os.stat_result) -> LinkedState:
@@ -45,6 +52,7 @@ class LinkedState:
             ("size", self.size, now.size),
             ("modification time", self.mtime_ns, now.mtime_ns),
             ("mode", self.mode, now.mode),
+            ("content", self.digest, now.digest),
         )
         return tuple(word for word, before, after in pairs if before != after)
 
@@ -52,36 +60,63 @@ class LinkedState:
 @attrs.frozen(kw_only=True)
 class StagedOnDisk:
     """
-    An outside file as it stands in a scope; see :class:`~tempscope.protocols.StagedFile`.
+    An outside file or directory as it stands in a scope; see :class:`~tempscope.protocols.StagedFile`.
 
     Lives until the scope closes; all threads of the job may use it.
+    ``linked`` is the state of each file that came in by hard link, by its path below the staged
+    directory; the path of a staged file is empty.
     """
 
     path: Path
     source: Path
     method: StagedMethod
     bytes_saved: int = 0
-    linked: LinkedState | None = attrs.field(default=None, repr=False)
+    linked: Mapping[str, LinkedState] = attrs.field(factory=dict, repr=False)
 
     def verify(self) -> None:
-        """Raise :class:`~tempscope.StagedSourceChangedError` if the shared content was written to."""
-        if self.linked is None:
-            return
-        try:
-            now = LinkedState.of(os.lstat(self.path))
-        except FileNotFoundError:
-            # The job removed its own name; the source's own name is all there is to look at.
-            try:
-                now = LinkedState.of(os.lstat(self.source))
-            except FileNotFoundError:
-                return
-        changed = self.linked.differences(now)
+        """Raise :class:`~tempscope.StagedSourceChangedError` if shared content was written to."""
+        changed = {
+            name: differences
+            for name, before in self.linked.items()
+            if (differences := self._differences(name, before))
+        }
         if not changed:
             return
+        words = tuple(dict.fromkeys(word for differences in changed.values() for word in differences))
         error = StagedSourceChangedError(
-            f"{escape(str(self.source))!r} was staged read-only by hard link, and its {', '.join(changed)} "
-            "changed while it was: use stage(writable=True) for inputs that are written to",
+            f"{escape(str(self.source))!r} was staged read-only by hard link, and its {', '.join(words)} "
+            f"changed while it was{_where(list(changed))}: use stage(writable=True) for inputs that are "
+            "written to",
             path=self.path,
         )
-        error.changed = changed
+        error.changed = words
         raise error
+
+    def _differences(self, name: str, before: LinkedState) -> tuple[str, ...]:
+        # Where the job removed its own name, the source's own name is all there is to look at.
+        for top in (self.path, self.source):
+            path = os.path.join(top, name) if name else os.fspath(top)
+            try:
+                now = LinkedState.of(os.lstat(path))
+                if before.digest and (now.device, now.inode) == (before.device, before.inode):
+                    now = now._replace(digest=digest_of(path))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            return before.differences(now)
+        return ()
+
+
+def digest_of(path: str, *, dir_fd: int | None = None) -> bytes:
+    """Read the file *path*, and return what tells its content from any other."""
+    import hashlib
+
+    with Descriptor.open(path, _READ, dir_fd=dir_fd) as held, open(held.fd, "rb", closefd=False) as file:
+        return hashlib.file_digest(file, "blake2b").digest()
+
+
+def _where(names: list[str]) -> str:
+    if names == [""]:
+        return ""
+    shown = ", ".join(repr(escape(name)) for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f" (in {shown}{more})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 from tempscope.model import Capability
+from tempscope.storages._link import Linking
 from tempscope.storages.local import LocalDiskStorage
 from tempscope.units import parse_size
 
@@ -29,12 +30,17 @@ class HardlinkStorage(LocalDiskStorage):
         base_dir: As for :class:`~tempscope.LocalDiskStorage`.
 
         threshold: From which size, in bytes or as text such as ``"10MiB"``, an input is linked;
-            smaller ones are copied.
+            smaller ones are copied.  In a directory it counts for each file.
+
+        verify_content: Whether what was linked is also compared by its content, which is read once
+            when it is staged and once when it is verified.  Without it, size, modification time and
+            mode are compared, which a program can forge.
 
         application, sweep_on_start, background_removal, trust_locks: As for
             :class:`~tempscope.LocalDiskStorage`.
     """
 
+    _linking: Linking
     _capabilities = LocalDiskStorage._capabilities | {Capability.HARD_LINKS}
 
     def __init__(
@@ -42,6 +48,7 @@ class HardlinkStorage(LocalDiskStorage):
         base_dir: str | os.PathLike[str] | None = None,
         *,
         threshold: int | str = "0B",
+        verify_content: bool = False,
         application: str | None = None,
         sweep_on_start: bool = True,
         background_removal: bool = False,
@@ -54,9 +61,10 @@ class HardlinkStorage(LocalDiskStorage):
             background_removal=background_removal,
             trust_locks=trust_locks,
         )
-        self._link_from = parse_size(threshold, what="threshold", minimum=0, bare=True)
+        size = parse_size(threshold, what="threshold", minimum=0, bare=True)
+        self._linking = Linking(size, by_content=verify_content)
 
     @property
     def threshold(self) -> int:
         """From how many bytes on an input is linked."""
-        return self._link_from or 0
+        return self._linking.threshold

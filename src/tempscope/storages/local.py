@@ -21,6 +21,7 @@ from tempscope.storages._background import BackgroundRemoval, wait_for_all
 from tempscope.storages._base import absolute
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._instance import Instance, is_named
+from tempscope.storages._link import Linking
 from tempscope.storages._registry import instance_for, leave_all
 from tempscope.storages._scan import DiskSweep, scan
 from tempscope.storages._start_sweep import sweep_at_start
@@ -81,7 +82,7 @@ class LocalDiskStorage:
             Capability.OUTSIDE_PATHS,
         ]
     )
-    _link_from: int | None = None
+    _linking: Linking | None = None
 
     def __init__(
         self,

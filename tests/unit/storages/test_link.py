@@ -23,16 +23,17 @@ from tempscope.errors import (
 )
 from tempscope.storages import _copy, _link, _lock
 from tempscope.storages._copy import copy_bytes, reflink
-from tempscope.storages._link import stage_file
+from tempscope.storages._link import Linking
 from tempscope.storages._staged import StagedOnDisk
 
 from .conftest import as_nobody, in_child, needs_root
 
 
 @pytest.fixture(autouse=True)
-def _no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_memory() -> None:
     """Nothing is remembered from another test."""
-    monkeypatch.setattr(_copy, "_unable", set())
+    for each in (_copy.LINKS, _copy.REFLINKS):
+        each.clear()
 
 
 @pytest.fixture
@@ -62,12 +63,20 @@ def area(tmp_path: Path) -> Path:
 
 
 def stage(
-    source: Path, area: Path, name: str = "in", link_from: int | None = 0, progress: Any = None
+    source: Path,
+    area: Path,
+    name: str = "in",
+    link_from: int | None = 0,
+    progress: Any = None,
+    by_content: bool = False,
+    at_once: bool = True,
 ) -> StagedOnDisk:
     """Stage as an area does."""
+    linking = None if link_from is None else Linking(link_from, by_content=by_content)
     fd = os.open(area, os.O_RDONLY)
     try:
-        return stage_file(source, fd, name, area / name, link_from=link_from, progress=progress)
+        linked = _link.link_at_once(source, fd, name, area / name, linking) if at_once else None
+        return linked or _link.stage(source, fd, name, area / name, linking=linking, progress=progress)
     finally:
         os.close(fd)
 
@@ -163,7 +172,7 @@ def test_a_name_that_is_taken(source, area):
 
 def test_links_are_followed_once_and_other_things_refused(source, area, tmp_path):
     """
-    Trap: symlinked, directory and special sources (Bazel #15340).
+    Trap: symlinked and special sources (Bazel #15340).
 
     A link leads to its file, the rest is refused.
     """
@@ -172,12 +181,11 @@ def test_links_are_followed_once_and_other_things_refused(source, area, tmp_path
     staged = stage(tmp_path / "link", area)
     assert (staged.source, staged.method) == (source, "hardlink")
     assert not (area / "in").is_symlink()
-    (tmp_path / "dir").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "null").symlink_to("/dev/null")
-    expected = {"dir": errno.EISDIR, "pipe": errno.EINVAL, "null": errno.EINVAL, "dangling": errno.ENOENT}
+    expected = {"pipe": errno.EINVAL, "null": errno.EINVAL, "dangling": errno.ENOENT}
     for name, code in expected.items():
         with pytest.raises(StorageError) as caught:
             stage(tmp_path / name, area, name="other")
@@ -204,7 +212,7 @@ def test_a_source_swapped_between_looking_and_linking(source, area, tmp_path, mo
 
     mocker.patch.object(os, "link", swapped)
     with pytest.raises(StorageError, match="neither a file nor"):
-        stage(tmp_path / "other", area)
+        stage(tmp_path / "other", area, at_once=False)
     really = _link._look_at
 
     def look(path: Path) -> os.stat_result:
@@ -384,14 +392,14 @@ def test_bytes_are_copied_by_the_kernel_or_by_hand(source, tmp_path, mocker, mon
     write = os.write
     mocker.patch.object(os, "write", lambda fd, data: write(fd, data[:7]))
     with source.open("rb") as reading, (tmp_path / "copy").open("wb") as writing:
-        assert copy_bytes(reading.fileno(), writing.fileno(), 6000) == 6000
+        assert copy_bytes(reading.fileno(), writing.fileno()) == 6000
     assert (tmp_path / "copy").read_bytes() == source.read_bytes()
 
 
 def test_files_that_the_kernel_makes_up_are_read(tmp_path):
     """A file of no size but with content, as in /proc, is copied with its content."""
     with open("/proc/self/status", "rb") as reading, (tmp_path / "copy").open("wb") as writing:
-        copy_bytes(reading.fileno(), writing.fileno(), 0)
+        copy_bytes(reading.fileno(), writing.fileno())
     assert (tmp_path / "copy").read_bytes().startswith(b"Name:")
 
 
@@ -403,7 +411,7 @@ def test_an_error_of_copying_is_raised(source, tmp_path, mocker):
         (tmp_path / "copy").open("wb") as writing,
         pytest.raises(OSError, match="Errno") as caught,
     ):
-        copy_bytes(reading.fileno(), writing.fileno(), 0)
+        copy_bytes(reading.fileno(), writing.fileno())
     assert caught.value.errno == errno.EIO
 
 
@@ -472,7 +480,7 @@ def test_an_empty_file_is_copied_as_one(tmp_path):
     """Nothing to copy is no error and no endless loop."""
     (tmp_path / "empty").touch()
     with (tmp_path / "empty").open("rb") as reading, (tmp_path / "copy").open("wb") as writing:
-        assert copy_bytes(reading.fileno(), writing.fileno(), 0) == 0
+        assert copy_bytes(reading.fileno(), writing.fileno()) == 0
 
 
 @pytest.mark.parametrize("module", [_copy, _lock])

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tempscope.errors import NameTakenError, PathMissingError, StorageError, StorageFull
-from tempscope.storages import _publish
+from tempscope.storages import _destination, _publish
+from tempscope.storages._destination import Destination
 from tempscope.storages._journal import Journal, read_journal
-from tempscope.storages._publish import publish_file, published_mode, sync_directory
 
 from .conftest import as_nobody, in_child, needs_root
 
@@ -55,8 +55,16 @@ def bound(tmp_path: Path, out: Path) -> Iterator[Path]:
 
 def publish(area: int, destination: Path, **options: Any) -> None:
     """Publish the area's file as most do."""
-    given = {"overwrite": True, "durable": True, "mode": None, "progress": None, **options}
-    publish_file(area, given.pop("name", "f"), str(destination), **given)
+    given = {"overwrite": True, "durable": True, "journal": None, **options}
+    place = Destination(str(destination), given["overwrite"], given["durable"], given["journal"])
+    moving = {"mode": options.get("mode"), "progress": options.get("progress")}
+    _publish.publish(area, options.get("name", "f"), place, **moving)
+
+
+def mode_for(path: Path, mode: int | None) -> int:
+    """Return the mode that a file published as *path* gets."""
+    with Destination(str(path), True, True) as place:
+        return place.mode_for(mode)
 
 
 def failing(*codes: int) -> Callable[..., Any]:
@@ -174,20 +182,19 @@ def test_what_is_no_file_is_not_replaced(area, out, mode):
             publish(area, out / name, mode=mode)
         assert (caught.value.errno, caught.value.path) == (code, str(out / name))
     with pytest.raises(StorageError, match="is a device"):
-        published_mode("/dev/null", mode)
+        mode_for(Path("/dev/null"), mode)
     assert os.listdir(area) == ["f"]
 
 
 def test_what_is_no_file_is_not_published(area, tmp_path, out):
     """
-    A directory, pipe or link in the scope is no finished file.
+    A pipe or link in the scope is no finished file.
 
     It is refused, never waited for or followed.
     """
     os.mkfifo(tmp_path / "area" / "pipe")
-    (tmp_path / "area" / "dir").mkdir()
     (tmp_path / "area" / "link").symlink_to("f")
-    for name in ("pipe", "dir", "link"):
+    for name in ("pipe", "link"):
         with pytest.raises(StorageError, match=f"{name}' is (no file|a link)"):
             publish(area, out / "done", name=name)
     with pytest.raises(PathMissingError, match="'gone' is not there"):
@@ -207,20 +214,20 @@ def test_a_missing_directory_is_named(area, out, durable):
 
 def test_the_mode_is_the_one_asked_for_or_that_was_there_or_the_umasks(area, out, mocker):
     """Security rule 13: mode, else the replaced file's, else 0o666 less the umask; never set-id bits."""
-    path = str(out / "done")
+    path = out / "done"
 
     def job() -> list[int]:
         os.umask(0o027)
-        fresh = published_mode(path, None)
+        fresh = mode_for(path, None)
         (out / "done").write_text("")
         (out / "done").chmod(0o4751)
-        return [fresh, published_mode(path, None), published_mode(path, 0o6640)]
+        return [fresh, mode_for(path, None), mode_for(path, 0o6640)]
 
     assert in_child(job) == [0o640, 0o751, 0o640]
     publish(area, out / "done")
     assert stat.S_IMODE((out / "done").stat().st_mode) == 0o751
     mocker.patch("builtins.open", side_effect=OSError(errno.EACCES, "no"))
-    assert published_mode(str(out / "other"), None) == 0o644
+    assert mode_for(out / "other", None) == 0o644
 
 
 def test_a_kernel_that_does_not_tell_its_umask(tmp_path, mocker):
@@ -228,7 +235,7 @@ def test_a_kernel_that_does_not_tell_its_umask(tmp_path, mocker):
     (tmp_path / "status").write_text("Name:\tx\n")
     really = open
     mocker.patch("builtins.open", lambda path, **kw: really(tmp_path / "status", **kw))
-    assert published_mode(str(tmp_path / "none"), None) == 0o644
+    assert mode_for(tmp_path / "none", None) == 0o644
 
 
 def test_a_file_of_several_names_is_copied(area, tmp_path, out):
@@ -329,10 +336,11 @@ def test_a_directory_that_cannot_be_synced(area, out, mocker):
 
     mocker.patch.object(os, "fsync", synced)
     publish(area, out / "done")
-    sync_directory(str(out))
     del codes[0]
-    with pytest.raises(OSError, match="no"):
-        sync_directory(str(out))
+    os.close(os.open("f", os.O_CREAT, dir_fd=area))
+    with pytest.raises(StorageError) as caught:
+        publish(area, out / "done")
+    assert caught.value.errno == errno.EIO
 
 
 def test_what_the_progress_raises_ends_the_copy(area, out, tmp_path):
@@ -476,7 +484,7 @@ def test_a_copy_that_somebody_removes(area, out, tmp_path):
 def test_a_copy_that_cannot_be_removed_stays_in_the_journal(area, out, tmp_path, journal, monkeypatch):
     """Row 16: what stays beside the destination is still told of, so that a sweep removes it."""
     os.link("f", tmp_path / "source", src_dir_fd=area)
-    monkeypatch.setattr(_publish, "_remove_quietly", lambda name, dir_fd: None)
+    monkeypatch.setattr(_destination, "remove_quietly", lambda name, dir_fd: None)
 
     def refuse(done: int, total: int) -> None:
         raise KeyError("stop")

@@ -16,6 +16,7 @@ import weakref
 from typing import TYPE_CHECKING, TypeAlias
 
 from tempscope.errors import StorageFull
+from tempscope.storages._destination import read_umask
 from tempscope.units import format_size
 
 
@@ -245,18 +246,6 @@ class Volume:
 
 
 _FLOATS = ("st_atime", "st_mtime", "st_ctime")
-
-
-def read_umask() -> int:
-    """Return the umask without setting it, which would change it for all other threads meanwhile."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            for line in file:
-                if line.startswith("Umask:"):
-                    return int(line.split()[1], 8)
-    except OSError:
-        pass
-    return 0o022
 
 
 def _watch_forks(volume: Volume) -> None:

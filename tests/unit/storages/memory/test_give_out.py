@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError, StorageError, StorageFull
+from tempscope.storages import _destination
 
 
 @pytest.fixture(params=["memory", "disk"])
@@ -114,13 +115,15 @@ def test_durable_syncs_the_file_before_and_the_directory_after_the_rename(
     path = area.create_file("file")
     path.write_bytes(b"content")
     calls = []
-    sync, replace = os.fsync, os.replace
+    sync, rename = os.fsync, os.rename
     monkeypatch.setattr(
         os, "fsync", lambda fd: calls.append(("sync", stat.S_ISDIR(os.fstat(fd).st_mode))) or sync(fd)
     )
-    monkeypatch.setattr(os, "replace", lambda *names: calls.append(("replace",)) or replace(*names))
+    monkeypatch.setattr(
+        os, "rename", lambda *names, **fds: calls.append(("rename",)) or rename(*names, **fds)
+    )
     area.give_out(path, out / "final", overwrite=True, durable=durable, mode=None, progress=None)
-    assert calls == ([("sync", False), ("replace",), ("sync", True)] if durable else [("replace",)])
+    assert calls == ([("sync", False), ("rename",), ("sync", True)] if durable else [("rename",)])
 
 
 def test_progress_is_told_and_can_cancel(area, out):
@@ -235,9 +238,13 @@ def test_a_claimed_directory_is_given_back(spill_area, top, out, monkeypatch):
     """If the last step fails, the destination that was claimed for it is free again."""
     out.mkdir()
 
-    def fail(*args):
+    def fail(*args, **fds):
         raise OSError(errno.EIO, "broken")
 
+    def cannot(*args):
+        raise OSError(errno.ENOSYS, "no flags")
+
+    monkeypatch.setattr(_destination, "rename_to_free", cannot)
     monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(StorageError):
         spill_area.give_out(top, out / "final", overwrite=False, durable=False, mode=None, progress=None)
