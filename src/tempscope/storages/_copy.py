@@ -138,7 +138,8 @@ class _Copy:
     def run(self) -> int:
         done = 0
         for start, end in self._data() if self._sparse else [(0, None)]:
-            if start:
+            if self._sparse:
+                # Asking for holes moved the source's position.
                 os.lseek(self._source, start, os.SEEK_SET)
                 os.lseek(self._target, start, os.SEEK_SET)
             done = self._range(start, end)

@@ -40,7 +40,6 @@ class HardlinkStorage(LocalDiskStorage):
             :class:`~tempscope.LocalDiskStorage`.
     """
 
-    _linking: Linking
     _capabilities = LocalDiskStorage._capabilities | {Capability.HARD_LINKS}
 
     def __init__(
@@ -62,9 +61,10 @@ class HardlinkStorage(LocalDiskStorage):
             trust_locks=trust_locks,
         )
         size = parse_size(threshold, what="threshold", minimum=0, bare=True)
+        self._threshold = size
         self._linking = Linking(size, by_content=verify_content)
 
     @property
     def threshold(self) -> int:
         """From how many bytes on an input is linked."""
-        return self._linking.threshold
+        return self._threshold

@@ -272,18 +272,22 @@ def test_across_file_systems_it_is_copied_and_that_is_remembered(source, tiny_di
 
 
 @needs_root
-def test_two_mounts_of_one_device_are_not_remembered(source, tmp_path, area, mocker):
-    """Row 30: EXDEV through a bind mount of the same device says nothing about the next pair of mounts."""
+def test_two_mounts_of_one_device(source, tmp_path, area, mocker):
+    """Row 30: EXDEV through a bind mount is remembered for that pair of mounts, and for no other."""
     bound = tmp_path / "bound"
     bound.mkdir()
     done = subprocess.run(["mount", "--bind", area, bound], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"mount --bind failed: {done.stderr.strip()}")
+    link = mocker.spy(os, "link")
     try:
         assert stage(source, bound, "one").method == "copy"
+        tries = link.call_count
+        assert stage(source, bound, "two").method == "copy"
+        assert link.call_count == tries
+        assert stage(source, area, "three").method == "hardlink"
     finally:
         subprocess.run(["umount", "-l", bound], check=True)
-    assert stage(source, area, "two").method == "hardlink"
 
 
 @needs_root

@@ -212,7 +212,7 @@ def test_without_overwriting_an_empty_directory_stays(area, out, way):
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.EINVAL])
 def test_a_file_system_without_rename_flags(area, out, mocker, code):
-    """Row 32: without them the name is claimed by an empty directory; a link cannot be replaced, and stays."""
+    """Row 32: without them an empty directory claims the name; a link cannot be replaced, and stays."""
     mocker.patch.object(_rename, "_rename", fails(code))
     publish(area, out / "done", overwrite=False)
     assert below(out / "done") == NAMES
@@ -291,7 +291,7 @@ def test_special_files_are_not_published(area, out, way):
 
 @pytest.mark.parametrize("call", ["fsync", "fchmod", "rename"])
 def test_an_error_changes_nothing(area, out, way, mocker, call):
-    """Row 27: when something cannot be synced or moved, it is still ours, and nothing is at the destination."""
+    """Row 27: when something cannot be synced or moved, all is still ours, and nothing is out there."""
     mocker.patch.object(os, call, fails(errno.EIO))
     with pytest.raises(StorageError) as caught:
         publish(area, out / "done")

@@ -318,7 +318,7 @@ def test_a_strangers_tree_is_copied(open_to_all, tmp_path):
 
 
 def test_a_deep_tree(tmp_path, area):
-    """A tree deeper than recursion, descriptors and path lengths allow comes in whole, and can be verified."""
+    """A tree deeper than recursion and path lengths allow comes in whole, and can be verified."""
     top = tmp_path / "deep"
     top.mkdir()
     fd = os.open(top, os.O_RDONLY)
