@@ -13,18 +13,19 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
 
 if TYPE_CHECKING:
+    import asyncio
     from concurrent.futures import Future, ThreadPoolExecutor
     from contextlib import AbstractContextManager
 
     from anyio import CapacityLimiter, Lock
     from anyio.lowlevel import RunVar
 
-__all__ = ["complete", "new_lock", "shielded"]
+__all__ = ["cancellable", "complete", "new_lock", "shielded"]
 
 _T = TypeVar("_T")
 _WORKERS = 16
@@ -38,6 +39,69 @@ async def complete(function: Callable[[], _T]) -> _T:
     Where no thread can be started any more, at the end of the process, it runs in this one.
     """
     return await shielded(_finish(function) if _in_asyncio_task() else _in_thread(function))
+
+
+async def cancellable(function: Callable[[Callable[[], None]], _T], undo: Callable[[_T], object]) -> _T:
+    """
+    Run *function* in a worker thread, and end it early when the task is cancelled.
+
+    The cancellation is raised when it has ended, not before.
+
+    Args:
+        function: Called with a function that it calls now and then, and that raises once the task is
+            cancelled; what it then raises itself is not told.
+
+        undo: Called, in a worker thread too, with what *function* returned all the same although the
+            task was cancelled: nobody will see it.
+    """
+    if _in_asyncio_task():
+        return await _finish_or_stop(function, undo)
+    from anyio import from_thread, to_thread
+
+    # Unshielded: the thread is told of the cancellation, and waited for.
+    return await to_thread.run_sync(function, from_thread.check_cancelled, limiter=_limiter())
+
+
+class _Stopped(BaseException):
+    """What ends the work of a task that was cancelled."""
+
+
+async def _finish_or_stop(function: Callable[[Callable[[], None]], _T], undo: Callable[[_T], object]) -> _T:
+    import asyncio
+
+    stop: list[bool] = []
+
+    def check() -> None:
+        if stop:
+            raise _Stopped
+
+    work = _submit(partial(function, check))
+    done = asyncio.wrap_future(work)
+    try:
+        await asyncio.wait([done])
+    except BaseException as cancellation:
+        stop.append(True)
+        take_back = partial(_take_back, work, undo, cancellation)
+        if isinstance(cancellation, GeneratorExit):
+            # The loop throws this task away: nothing can be awaited, but the thread can be waited for.
+            take_back()
+        else:
+            # Under the shield, lest anyio cancels again and again meanwhile.
+            await shielded(_wait_out(work, done))
+            await complete(take_back)
+        raise
+    return done.result()
+
+
+def _take_back(work: Future[_T], undo: Callable[[_T], object], cancellation: BaseException) -> None:
+    error = work.exception()
+    if error is None:
+        try:
+            undo(work.result())
+        except Exception as failure:
+            error = failure
+    if not isinstance(error, _Stopped):
+        _add_note(cancellation, error)
 
 
 async def shielded(work: Awaitable[_T]) -> _T:
@@ -61,6 +125,17 @@ async def _finish(function: Callable[[], _T]) -> _T:
 
     work = _submit(function)
     done = asyncio.wrap_future(work)
+    cancellation = await _wait_out(work, done)
+    if cancellation is None:
+        return done.result()
+    _add_note(cancellation, done.exception())
+    raise cancellation
+
+
+async def _wait_out(work: Future[_T], done: asyncio.Future[_T]) -> asyncio.CancelledError | None:
+    """Wait until *work* is done, whatever is cancelled meanwhile; return the last cancellation."""
+    import asyncio
+
     cancellation: asyncio.CancelledError | None = None
     while not done.done():
         try:
@@ -72,10 +147,9 @@ async def _finish(function: Callable[[], _T]) -> _T:
             # The loop throws this task away: nothing can be awaited, but the thread can be waited for.
             work.exception()
             raise
-    if cancellation is None:
-        return done.result()
-    _add_note(cancellation, done.exception())
-    raise cancellation
+    # Asked for, or asyncio would say that nobody did.
+    done.exception()
+    return cancellation
 
 
 def _submit(function: Callable[[], _T]) -> Future[_T]:

@@ -539,9 +539,25 @@ class TempFileManager(Scope):
         writable: bool = False,
         progress: Progress | None = None,
     ) -> StagedFile:
-        """Stage in a worker thread; otherwise as :meth:`stage`."""
-        call = functools.partial(self.stage, source, name=name, writable=writable, progress=progress)
-        return await _shield.complete(call)
+        """
+        Stage in a worker thread; otherwise as :meth:`stage`.
+
+        A task that is cancelled ends the copying; nothing of the input is in the scope then.
+        """
+
+        def work(check: Callable[[], None]) -> StagedFile:
+            check()
+            return self.stage(source, name=name, writable=writable, progress=_checking(check, progress))
+
+        return await _shield.cancellable(work, self._unstage)
+
+    def _unstage(self, staged: StagedFile) -> None:
+        """Remove an input that nobody was told of."""
+        with self._lock:
+            if self._staged is not None and staged in self._staged:
+                self._staged.remove(staged)
+        if self._area is not None and not self._closed:
+            self._area.delete(staged.path)
 
     async def apublish(
         self,
@@ -553,17 +569,25 @@ class TempFileManager(Scope):
         mode: int | None = None,
         progress: Progress | None = None,
     ) -> Path:
-        """Publish in a worker thread; otherwise as :meth:`publish`."""
-        call = functools.partial(
-            self.publish,
-            path,
-            destination,
-            overwrite=overwrite,
-            durable=durable,
-            mode=mode,
-            progress=progress,
-        )
-        return await _shield.complete(call)
+        """
+        Publish in a worker thread; otherwise as :meth:`publish`.
+
+        A task that is cancelled ends the copying, and the file is still in the scope; what was in place
+        by then stays there.
+        """
+
+        def work(check: Callable[[], None]) -> Path:
+            check()
+            return self.publish(
+                path,
+                destination,
+                overwrite=overwrite,
+                durable=durable,
+                mode=mode,
+                progress=_checking(check, progress),
+            )
+
+        return await _shield.cancellable(work, lambda published: None)
 
     async def acleanup_all(self) -> CleanupReport:
         """Run the callbacks here and delete in a worker thread; otherwise as :meth:`cleanup_all`."""
@@ -619,6 +643,15 @@ def _make_file(area: TempArea, name: str) -> Path:
 
 def _make_dir(area: TempArea, name: str) -> Path:
     return area.create_dir(name)
+
+
+def _checking(check: Callable[[], None], progress: Progress | None) -> Progress:
+    def tell(done: int, total: int) -> None:
+        check()
+        if progress is not None:
+            progress(done, total)
+
+    return tell
 
 
 def _as_source(source: str | os.PathLike[str]) -> Path:

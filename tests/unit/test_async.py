@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.from_thread
 import anyio.lowlevel
 import pytest
 import trio
@@ -18,7 +20,7 @@ from tempscope.errors import CleanupFailed
 from tempscope.manager import TempFileManager
 from tempscope.policies import KeepOnFailure
 from tempscope.scopes import TempScopes, current_scope
-from tempscope.storages import LocalDiskStorage
+from tempscope.storages import LocalDiskStorage, MemoryStorage
 
 from .faults import PATIENCE, Gate, HookedStorage, raising
 
@@ -621,3 +623,178 @@ def test_without_asyncio_there_is_no_asyncio_task(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.delitem(sys.modules, "asyncio")
     assert not _shield._in_asyncio_task()
+
+
+# Staging and publishing
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """An input that takes several pieces to copy."""
+    path = tmp_path / "large"
+    path.write_bytes(bytes(range(256)) * (40 << 12))
+    return path
+
+
+def cancelled_by(run: Callable[..., Any]) -> type[BaseException]:
+    """Return what a cancelled task sees on the loop of *run*."""
+    return trio.Cancelled if run is trio.run else asyncio.CancelledError
+
+
+@pytest.mark.parametrize("tree", [False, True])
+@pytest.mark.parametrize("kind", [LocalDiskStorage, MemoryStorage])
+def test_a_cancelled_staging_leaves_nothing(
+    run: Callable[..., Any], tmp_path: Path, large: Path, kind: Any, tree: bool
+) -> None:
+    """A task that is cancelled while it stages ends the copy; nothing of the input is in the scope."""
+    source = large
+    if tree:
+        source = tmp_path / "tree"
+        source.mkdir()
+        large.rename(source / "large")
+    storage = kind(tmp_path / "base") if kind is LocalDiskStorage else kind()
+
+    async def main() -> None:
+        async with TempScopes(storage).open() as job:
+            with anyio.CancelScope() as scope:
+                told: list[int] = []
+
+                def cancel(done: int, total: int) -> None:
+                    if not told:
+                        anyio.from_thread.run_sync(scope.cancel) if run is trio.run else (
+                            loop.call_soon_threadsafe(scope.cancel),
+                            noticed.wait(PATIENCE),
+                        )
+                    told.append(done)
+
+                loop = None if run is trio.run else asyncio.get_running_loop()
+                noticed = threading.Event()
+
+                async def notice() -> None:
+                    try:
+                        await anyio.sleep_forever()
+                    finally:
+                        noticed.set()
+
+                async with anyio.create_task_group() as group:
+                    group.start_soon(notice)
+                    await job.astage(source, progress=cancel)
+            assert scope.cancelled_caught
+            assert told[-1] < 40 << 20
+            assert list(job.directory.iterdir()) == []
+            assert job.usage().files == 0
+            assert job.stage(source).method
+
+    run(main)
+    storage.close()
+
+
+def test_a_cancelled_publication_leaves_nothing(tmp_path: Path, large: Path, mocker: Any) -> None:
+    """A task that is cancelled while it publishes by copying leaves nothing there; the file is still ours."""
+    mocker.patch("tempscope.storages._publish._File._move", return_value=False)
+    (tmp_path / "out").mkdir()
+
+    async def main() -> None:
+        async with TempScopes(LocalDiskStorage(tmp_path / "base")).open() as job:
+            path = job.stage(large, writable=True).path
+            loop, noticed = asyncio.get_running_loop(), threading.Event()
+
+            def cancel() -> None:
+                task.cancel()
+                loop.call_soon(loop.call_soon, noticed.set)
+
+            def stop(done: int, total: int) -> None:
+                loop.call_soon_threadsafe(cancel)
+                assert noticed.wait(PATIENCE)
+
+            task = asyncio.ensure_future(job.apublish(path, tmp_path / "out" / "product", progress=stop))
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert list((tmp_path / "out").iterdir()) == []
+            assert path.stat().st_size == large.stat().st_size
+            assert await job.apublish(path, tmp_path / "out" / "product") == tmp_path / "out" / "product"
+
+    asyncio.run(main())
+
+
+def test_an_input_that_came_too_late_is_taken_back(
+    tmp_path: Path, large: Path, hooked: HookedStorage
+) -> None:
+    """If the task is cancelled when the input is in already, it goes again, and is verified no more."""
+    gate = Gate()
+
+    async def main() -> None:
+        async with TempScopes(hooked).open() as job:
+            real = job.stage
+
+            def late(*args: Any, **kwargs: Any) -> Any:
+                staged = real(*args, **kwargs)
+                job._staged = [staged]
+                gate()
+                return staged
+
+            job.stage = late
+            task = asyncio.ensure_future(job.astage(large))
+            assert await asyncio.to_thread(gate.arrived.wait, PATIENCE)
+            task.cancel()
+            await turns()
+            task.cancel()
+            await turns()
+            gate.open()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert list(job.directory.iterdir()) == []
+            assert job._staged == []
+
+    asyncio.run(main())
+
+
+def test_an_error_of_the_cancelled_work_is_noted() -> None:
+    """What the work raised itself, or its undoing, is a note on the cancellation."""
+
+    async def main(fail: bool) -> list[str]:
+        gate = Gate()
+
+        def work(check: Callable[[], None]) -> int:
+            gate()
+            if fail:
+                raise OSError(5, "the disk is broken")
+            return 1
+
+        def undo(result: int) -> None:
+            raise OSError(5, "the disk is broken too")
+
+        task = asyncio.ensure_future(_shield.cancellable(work, undo))
+        assert await asyncio.to_thread(gate.arrived.wait, PATIENCE)
+        task.cancel()
+        await turns()
+        gate.open()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        return getattr(caught.value, "__notes__", [])
+
+    assert "is broken" in asyncio.run(main(True))[0]
+    assert "broken too" in asyncio.run(main(False))[0]
+
+
+def test_a_staging_task_that_is_thrown_away(tmp_path: Path, large: Path) -> None:
+    """A loop that throws a staging task away waits for the thread, which stops; nothing stays."""
+    storage = LocalDiskStorage(tmp_path / "base")
+    job = TempScopes(storage).open()
+    gate = Gate()
+    loop = asyncio.new_event_loop()
+
+    async def main() -> None:
+        await job.astage(large, progress=gate)
+
+    with job:
+        coroutine = main()
+        task = loop.create_task(coroutine)
+        while not gate.arrived.is_set():
+            loop.run_until_complete(asyncio.sleep(0.001))
+        gate.open()
+        task._log_destroy_pending = False
+        coroutine.close()
+        loop.close()
+        assert list(job.directory.iterdir()) == []
+    storage.close()
