@@ -142,3 +142,56 @@ def test_current_scope_asks_nothing(tmp_path: Path, unmeasured: dict[str, str]) 
     """Asking for the current scope makes no system call at all."""
     calls = system_calls(tmp_path, unmeasured, "job = scopes.open(); job.__enter__()", "current_scope()")
     assert calls == {}
+
+
+@pytest.mark.parametrize("size", ["1 << 10", "10 << 30"])
+def test_staging_by_hard_link_is_four_calls(tmp_path: Path, unmeasured: dict[str, str], size: str) -> None:
+    """
+    A hard-linked input costs one link and three looks at names, however large it is.
+
+    They are: at the source, at what was linked, and at the source for what must never be deleted.
+    """
+    prepare = f"""
+        from pathlib import Path
+        source = Path(base, "source")
+        with source.open("wb") as file:
+            file.truncate({size})
+        scopes = TempScopes(HardlinkStorage(base))
+        job = scopes.open()
+        names = iter(map(str, range(20)))
+        """
+    calls = system_calls(tmp_path, unmeasured, prepare, "job.stage(source, name=next(names))")
+    assert calls.pop("getpid") <= 40
+    assert dict(calls) == {"newfstatat": 30, "linkat": 10}
+
+
+def test_a_durable_publication_is_two_syncs_round_a_rename(
+    tmp_path: Path, unmeasured: dict[str, str]
+) -> None:
+    """Publishing on one file system syncs the file, renames it, syncs the directory, and copies nothing."""
+    prepare = """
+        os.mkdir(f"{base}/out")
+        job = scopes.open()
+        names = iter(map(str, range(20)))
+        """
+    measure = "name = next(names); job.publish(job.new_file(name=name), f'{base}/out/{name}')"
+    calls = system_calls(tmp_path, unmeasured, prepare, measure)
+    assert (calls["fsync"], calls["renameat"], calls["fchmod"]) == (20, 10, 10)
+    copying = {"copy_file_range", "write", "pwrite64", "ioctl", "linkat", "unlinkat", "ftruncate"}
+    # Python asks of the umask's file whether it is a terminal.
+    assert set(calls) & copying <= {"ioctl"}
+    assert calls["ioctl"] <= 10
+
+
+def test_a_copy_of_a_dense_file_asks_for_no_holes(tmp_path: Path, unmeasured: dict[str, str]) -> None:
+    """A small input that cannot be shared is one read by the kernel and one that finds the end."""
+    prepare = """
+        with open(f"{base}/source", "wb") as file:
+            file.write(bytes(1 << 10))
+        job = scopes.open()
+        names = iter(map(str, range(20)))
+        """
+    measure = "job.stage(f'{base}/source', name=next(names))"
+    calls = system_calls(tmp_path, unmeasured, prepare, measure)
+    assert calls["copy_file_range"] <= 20
+    assert not set(calls) & {"lseek", "read", "write", "ftruncate", "statx"}

@@ -42,34 +42,47 @@ _SEEK_HOLE = getattr(os, "SEEK_HOLE", None)
 
 class Unable:
     """
-    Between which mounts a way is known not to lead; one for each way, for the whole process.
+    Between what a way is known not to lead; one for each way, for the whole process.
 
-    Mounts, not devices: a bind mount cannot be linked into, though its device is the same.
+    Between two devices, or on one, that is known of the devices.  But two mounts of one device may
+    refuse what the device itself does not: that is known of the mounts.
     """
 
     def __init__(self) -> None:
-        self._mounts: dict[tuple[int, int], set[tuple[int, int]]] = {}
+        self._devices: set[tuple[int, int]] = set()
+        self._mounts: set[tuple[int, int]] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._mounts)
+        return bool(self._devices or self._mounts)
 
     def suspects(self, source_device: int, target_device: int) -> bool:
-        """Return whether it is worth asking: asking costs system calls."""
-        return (source_device, target_device) in self._mounts
+        """Return whether it is worth opening a source to ask."""
+        return (source_device, target_device) in self._devices or (
+            bool(self._mounts) and source_device == target_device
+        )
 
     def knows(self, source_fd: int, target_fd: int) -> bool:
         """Return whether it is known not to lead from where the one is open to where the other is."""
-        mounts = self._mounts.get(_devices(source_fd, target_fd))
-        return mounts is not None and (mount_id(source_fd), mount_id(target_fd)) in mounts
+        devices = _devices(source_fd, target_fd)
+        if devices in self._devices:
+            return True
+        return (
+            bool(self._mounts)
+            and devices[0] == devices[1]
+            and (mount_id(source_fd), mount_id(target_fd)) in self._mounts
+        )
 
     def note(self, source_fd: int, target_fd: int, code: int | None) -> None:
         """Remember that it failed with *code*, if that says so of all files."""
-        if code in _NEVER:
-            mounts = self._mounts.setdefault(_devices(source_fd, target_fd), set())
-            mounts.add((mount_id(source_fd), mount_id(target_fd)))
+        devices = _devices(source_fd, target_fd)
+        if code == errno.EXDEV and devices[0] == devices[1]:
+            self._mounts.add((mount_id(source_fd), mount_id(target_fd)))
+        elif code in _NEVER:
+            self._devices.add(devices)
 
     def clear(self) -> None:
         """Forget all."""
+        self._devices.clear()
         self._mounts.clear()
 
 
