@@ -29,6 +29,7 @@ __all__ = ["Backend", "Settings"]
 Backend: TypeAlias = Literal["disk", "ram", "memory", "hardlink"]
 
 _PREFIX = "TEMPSCOPE_"
+_NO_THRESHOLD = "0B"
 _FLAGS: dict[str, object] = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
@@ -125,7 +126,8 @@ class Settings:
 
         trust_locks: Whether the locks of a network file system are believed.
 
-        threshold: From which size on inputs are hard-linked (``"hardlink"``).
+        threshold: From which size on inputs are hard-linked; smaller ones are copied; refused with
+            another backend than ``"hardlink"``.
 
         max_bytes: How many bytes the files of the memory storage may have together: a number of
             bytes or text with a unit; None is no limit; refused with another backend.
@@ -153,7 +155,7 @@ class Settings:
     sweep_on_start: bool = attrs.field(default=True, converter=_flag, validator=_is_flag)
     background_removal: bool = attrs.field(default=False, converter=_flag, validator=_is_flag)
     trust_locks: bool = attrs.field(default=False, converter=_flag, validator=_is_flag)
-    threshold: str = attrs.field(default="0B", converter=_check_threshold)
+    threshold: str = attrs.field(default=_NO_THRESHOLD, converter=_check_threshold)
     max_bytes: int | None = attrs.field(default=None, converter=_check_max_bytes)
     max_files: int | None = attrs.field(default=None, converter=_check_max_files)
     spill: bool = attrs.field(default=True, converter=_flag, validator=_is_flag)
@@ -167,6 +169,11 @@ class Settings:
                     f"{name} cannot be {value!r} with backend {self.backend!r}: it applies to backend "
                     "'memory' only; leave it out, or set backend to 'memory'"
                 )
+        if self.threshold != _NO_THRESHOLD and self.backend != "hardlink":
+            raise ConfigurationError(
+                f"threshold cannot be {self.threshold!r} with backend {self.backend!r}: it applies to "
+                "backend 'hardlink' only; leave it out, or set backend to 'hardlink'"
+            )
         if self.spill_above is not None and not self.spill:
             raise ConfigurationError(
                 f"spill_above cannot be {self.spill_above!r} while spill is False: no file may move to disk"

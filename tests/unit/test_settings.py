@@ -63,7 +63,6 @@ def test_values_are_taken_in_every_form_they_have():
             "backend": "memory",
             "base_dir": "/var/tmp",
             "policy": "keep_all",
-            "threshold": "1024KiB",
             "max_bytes": "1KiB",
             "max_files": " 7 ",
             "spill_above": "1GB",
@@ -74,14 +73,24 @@ def test_values_are_taken_in_every_form_they_have():
         backend="memory",
         base_dir=Path("/var/tmp"),
         policy=KeepAll(),
-        threshold="1MiB",
         max_bytes=1024,
         max_files=7,
         spill_above="1000MB",
         strict=True,
     )
     assert written == built
-    assert (built.threshold, built.max_bytes, built.spill_above) == ("1MiB", 1024, "1GB")
+    assert (built.max_bytes, built.spill_above) == (1024, "1GB")
+    linking = Settings.from_mapping({"backend": "hardlink", "threshold": "1024KiB"})
+    assert linking == Settings(backend="hardlink", threshold="1MiB")
+    assert linking.threshold == "1MiB"
+
+
+@pytest.mark.parametrize("backend", ["disk", "ram", "memory"])
+def test_a_threshold_is_for_links_only(backend):
+    """A threshold with a backend that never links would be ignored: it is refused, with what is right."""
+    with pytest.raises(ConfigurationError, match=f"^threshold cannot be '1MiB' with backend '{backend}'"):
+        Settings(backend=backend, threshold="1MiB")
+    assert Settings(backend=backend, threshold="0B").threshold == "0B"
 
 
 def test_a_bare_number_is_a_size_only_under_a_name_in_bytes():
@@ -250,11 +259,11 @@ settings_of_any_backend = partial(
     sweep_on_start=st.booleans(),
     background_removal=st.booleans(),
     trust_locks=st.booleans(),
-    threshold=st.just("0B") | sizes,
     spill_above=st.none() | sizes,
 )
 settings_of_any_kind = st.one_of(
-    settings_of_any_backend(backend=st.sampled_from(["disk", "ram", "hardlink"])),
+    settings_of_any_backend(backend=st.sampled_from(["disk", "ram"])),
+    settings_of_any_backend(backend=st.just("hardlink"), threshold=st.just("0B") | sizes),
     settings_of_any_backend(backend=st.just("memory"), max_bytes=limits, max_files=limits),
 )
 
@@ -282,7 +291,7 @@ def test_the_environment_has_every_setting():
         "TEMPSCOPE_SWEEP_ON_START": "no",
         "TEMPSCOPE_BACKGROUND_REMOVAL": "on",
         "TEMPSCOPE_TRUST_LOCKS": "1",
-        "TEMPSCOPE_THRESHOLD": "1MiB",
+        "TEMPSCOPE_THRESHOLD": "0KiB",
         "TEMPSCOPE_MAX_BYTES": "1024",
         "TEMPSCOPE_MAX_FILES": "1000",
         "TEMPSCOPE_SPILL": "true",
@@ -304,7 +313,7 @@ def test_the_environment_has_every_setting():
         "sweep_on_start": False,
         "background_removal": True,
         "trust_locks": True,
-        "threshold": "1MiB",
+        "threshold": "0B",
         "max_bytes": 1024,
         "max_files": 1000,
         "spill": True,

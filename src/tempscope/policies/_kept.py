@@ -73,13 +73,18 @@ def newest_first(records: Iterable[ScopeRecord], now: Instant) -> list[ScopeReco
 
 
 def within_budget(records: Sequence[ScopeRecord], budget: int) -> int:
-    """Return how many of *records*, from the first on, occupy at most *budget* bytes together."""
+    """Return how many of *records*, from the first on, occupy at most *budget* bytes of their own together."""
     return sum(total <= budget for total in accumulate(size(record) for record in records))
 
 
 def size(record: ScopeRecord) -> int:
-    """Return how many bytes *record* occupied when it was last measured; never measured is none."""
-    return record.usage.bytes if record.usage else 0
+    """
+    Return how many bytes deleting *record* would free, as last measured; never measured is none.
+
+    What other links hold, as the user's own name of a staged input does, costs nothing and frees nothing.
+    A storage that does not tell what is freeable is taken at the bytes that it tells.
+    """
+    return (record.usage.freeable_bytes or record.usage.bytes) if record.usage else 0
 
 
 def _moment(record: ScopeRecord, now: Instant) -> tuple[float, str]:

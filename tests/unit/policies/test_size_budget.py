@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from tempscope.errors import ConfigurationError
-from tempscope.model import Verdict
+from tempscope.model import Usage, Verdict
 from tempscope.policies import SizeBudget
 
 
@@ -86,3 +86,10 @@ def test_bad_arguments_are_named_with_what_is_allowed(arguments, message):
     """A bad argument raises an error that names the argument, the value and what is allowed."""
     with pytest.raises(ConfigurationError, match=message):
         SizeBudget(**arguments)
+
+
+def test_what_other_links_hold_counts_as_nothing(scope, survivors):
+    """A scope costs what deleting it would free: a user's own file of which it has a link frees nothing."""
+    linked = scope("a", 2, usage=Usage(files=1, bytes=1_000, freeable_bytes=5))
+    assert survivors(SizeBudget(10), [linked, scope("b", 1, size=5)]) == "ab"
+    assert survivors(SizeBudget(9), [linked, scope("b", 1, size=5)]) == "b"
