@@ -374,7 +374,7 @@ class TempFileManager(Scope):
         ours = _as_path(path)
         published = self._usable_area().give_out(
             ours,
-            Path(absolute(destination, "destination")),
+            _absolute(destination, "destination"),
             overwrite=overwrite,
             durable=durable,
             mode=mode,
@@ -655,12 +655,19 @@ def _checking(check: Callable[[], None], progress: Progress | None) -> Progress:
 
 
 def _as_source(source: str | os.PathLike[str]) -> Path:
-    """Return *source* as an absolute path; one of a storage's own kind stays what it is."""
-    if isinstance(source, Path):
-        text = str(source) if type(source) is _PLAIN_PATH else "/"
+    if type(source) is _PLAIN_PATH:
+        # The way of most, and fast: a path that is absolute is taken as it is.
+        text = str(source)
         if text[0] == "/" and "\0" not in text:
             return source
-    return Path(absolute(source, "source"))
+    return _absolute(source, "source")
+
+
+def _absolute(path: str | os.PathLike[str], what: str) -> Path:
+    """Return *path* as an absolute path; one of a storage's own kind is one, and stays what it is."""
+    if isinstance(path, Path) and type(path) is not _PLAIN_PATH and path.is_absolute():
+        return path
+    return Path(absolute(path, what))
 
 
 def _as_path(path: str | os.PathLike[str]) -> Path:

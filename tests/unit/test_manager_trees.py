@@ -70,7 +70,7 @@ def test_a_linked_tree_is_verified_when_the_scope_closes(tree: Path, tmp_path: P
 
 
 def test_a_file_in_memory_is_a_source(tmp_path: Path) -> None:
-    """A path in memory is staged without going to the disk, from scope to scope."""
+    """A path in memory is staged, and published to, without going to the disk, from scope to scope."""
     memory = MemoryStorage()
     with TempScopes(memory).open() as first, TempScopes(memory).open() as second:
         source = first.new_file(name="made")
@@ -79,7 +79,9 @@ def test_a_file_in_memory_is_a_source(tmp_path: Path) -> None:
         staged = second.stage(source)
         assert (staged.source, staged.path.read_bytes()) == (source, b"content")
         assert (second.stage(first.directory / "dir").path / "file").read_bytes() == b"more"
-        assert second.astage is not None
+        product = second.new_file()
+        product.write_bytes(b"product")
+        assert second.publish(product, first.directory / "from the second").read_bytes() == b"product"
 
 
 def test_a_file_in_memory_has_no_place_on_disk(tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_a_file_in_memory_has_no_place_on_disk(tmp_path: Path) -> None:
         with pytest.raises(UnsupportedError):
             disk.stage(path)
     with (
-        MemoryStorage(spill_to=tmp_path / "spill") as memory,
+        MemoryStorage(spill_to=LocalDiskStorage(tmp_path / "spill")) as memory,
         TempScopes(memory).open() as job,
         TempFileManager(storage=LocalDiskStorage(tmp_path / "a")) as disk,
     ):

@@ -73,7 +73,7 @@ def newest_first(records: Iterable[ScopeRecord], now: Instant) -> list[ScopeReco
 
 
 def within_budget(records: Sequence[ScopeRecord], budget: int) -> int:
-    """Return how many of *records*, from the first on, occupy at most *budget* bytes of their own together."""
+    """Return how many of *records*, from the first on, occupy at most *budget* bytes together."""
     return sum(total <= budget for total in accumulate(size(record) for record in records))
 
 

@@ -25,7 +25,7 @@ from tempscope.storages._failure import storage_error
 from tempscope.storages._openat2 import open_directory
 from tempscope.storages._replicate import replicate
 from tempscope.storages._root import make_private_directory
-from tempscope.storages._staged import LinkedState, StagedOnDisk, digest_of
+from tempscope.storages._staged import LinkedState, StagedOnDisk, digest_of, torn
 from tempscope.storages._walk import Walk
 
 
@@ -319,13 +319,7 @@ class _Tree:
 def _not_staged(error: OSError, source: Path, path: Path) -> StorageError | StagedSourceChangedError:
     shown = escape(str(source))
     if isinstance(error, _Changed):
-        changed = StagedSourceChangedError(
-            f"{shown!r} was written to while being copied (its {', '.join(error.words)} changed), so the "
-            "copy may be neither the old content nor the new: stage it when it is finished",
-            path=source,
-        )
-        changed.changed = error.words
-        return changed
+        return torn(source, error.words)
     code = error.errno or errno.EIO
     own_words = error.strerror or ""
     return storage_error(

@@ -16,7 +16,7 @@ from tempscope.model import StagedMethod
 from tempscope.storages._descriptor import Descriptor
 
 
-__all__ = ["LinkedState", "StagedOnDisk", "digest_of"]
+__all__ = ["LinkedState", "StagedOnDisk", "digest_of", "torn"]
 
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _SHOWN = 3
@@ -112,6 +112,18 @@ def digest_of(path: str, *, dir_fd: int | None = None) -> bytes:
 
     with Descriptor.open(path, _READ, dir_fd=dir_fd) as held, open(held.fd, "rb", closefd=False) as file:
         return hashlib.file_digest(file, "blake2b").digest()
+
+
+def torn(source: Path, words: tuple[str, ...]) -> StagedSourceChangedError:
+    """Return the error for a source of which *words* changed while it was copied."""
+    shown = escape(str(getattr(source, "display", source)))
+    error = StagedSourceChangedError(
+        f"{shown!r} was written to while being copied (its {', '.join(words)} changed), so the "
+        "copy may be neither the old content nor the new: stage it when it is finished",
+        path=source,
+    )
+    error.changed = words
+    return error
 
 
 def _where(names: list[str]) -> str:

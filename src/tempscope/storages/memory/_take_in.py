@@ -11,10 +11,11 @@ from pathlib import Path
 import attrs
 
 from tempscope._names import escape
-from tempscope.errors import NameTakenError, StorageError
+from tempscope.errors import NameTakenError, PathMissingError, StorageError
 from tempscope.model import StagedMethod
 from tempscope.protocols import Progress
 from tempscope.storages._failure import storage_error
+from tempscope.storages._staged import LinkedState, torn
 from tempscope.storages.memory._path import MemoryPath
 from tempscope.storages.memory._remove import remove
 from tempscope.storages.memory._transfer import set_times
@@ -49,38 +50,33 @@ def take_in(source: Path, target: MemoryPath, *, writable: bool, progress: Progr
     Raises:
         StorageError: If it cannot be; nothing of the copy stays.
     """
-    shown = escape(getattr(source, "display", None) or str(source))
     try:
         status = source.stat()
         if stat.S_ISDIR(status.st_mode):
             target.mkdir(0o700)
-        elif stat.S_ISREG(status.st_mode):
-            target.touch(0o600, exist_ok=False)
         else:
-            raise StorageError(
-                f"{shown!r} is neither a file nor a directory, so it cannot be staged",
-                errno=errno.EINVAL,
-                path=source,
-            )
+            _refuse_unless_file(source, status)
+            target.touch(0o600, exist_ok=False)
     except OSError as error:
-        raise _failed(error, shown, source, target) from error
+        raise _failed(error, source, target) from error
     try:
         _Copy(source, progress).run(source, target, status, writable)
     except BaseException as error:
         _undo(target)
         if isinstance(error, OSError) and not isinstance(error, StorageError):
-            raise _failed(error, shown, source, target) from error
+            raise _failed(error, source, target) from error
         raise
 
 
-def _failed(error: OSError, shown: str, source: Path, target: MemoryPath) -> OSError:
+def _failed(error: OSError, source: Path, target: MemoryPath) -> OSError:
     if isinstance(error, StorageError):
         return error
     if isinstance(error, FileExistsError):
         return NameTakenError(f"the name {target.name!r} is taken in this scope", path=target, cause=error)
-    return storage_error(
-        error, f"{shown!r} cannot be staged", path=getattr(source, "display", None) or str(source)
-    )
+    shown = _shown(source)
+    if error.errno == errno.ENOTDIR:
+        return PathMissingError(f"{shown!r} is not there, so it cannot be staged", path=shown, cause=error)
+    return storage_error(error, f"{shown!r} cannot be staged", path=str(getattr(source, "display", source)))
 
 
 class _Copy:
@@ -107,18 +103,38 @@ class _Copy:
             elif stat.S_ISLNK(status.st_mode):
                 there.symlink_to(here.readlink())
             else:
-                self._file(here, there)
+                _refuse_unless_file(here, status)
+                self._file(here, there, status)
                 _dress(there, status, 0o200 if writable else 0)
         for there, status in reversed(directories):
             _dress(there, status, 0o700 if writable else 0o500)
 
-    def _file(self, source: Path, target: Path) -> None:
+    def _file(self, source: Path, target: Path, status: os.stat_result) -> None:
         with _opened(source) as content, target.open("wb", buffering=0) as copy:
+            if not isinstance(source, MemoryPath):
+                # Something else may have taken the source's name since we looked.
+                _refuse_unless_file(source, os.fstat(content.fileno()))
             while piece := content.read(_BUFFER):
                 copy.write(piece)
                 self._done += len(piece)
                 if self._progress is not None:
                     self._progress(self._done, max(self._total, self._done))
+        changed = LinkedState.of(status).differences(LinkedState.of(source.stat()))
+        if changed:
+            raise torn(source, changed)
+
+
+def _refuse_unless_file(source: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise StorageError(
+            f"{_shown(source)!r} is neither a file nor a directory, so it cannot be staged",
+            errno=errno.EINVAL,
+            path=getattr(source, "display", source),
+        )
+
+
+def _shown(source: Path) -> str:
+    return escape(str(getattr(source, "display", source)))
 
 
 def _opened(source: Path) -> io.RawIOBase:
