@@ -655,7 +655,7 @@ def _checking(check: Callable[[], None], progress: Progress | None) -> Progress:
 
 
 def _as_source(source: str | os.PathLike[str]) -> Path:
-    if type(source) is _PLAIN_PATH:
+    if isinstance(source, Path) and type(source) is _PLAIN_PATH:
         # The way of most, and fast: a path that is absolute is taken as it is.
         text = str(source)
         if text[0] == "/" and "\0" not in text:
