@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import attrs
 from tests.integration.faults.injection import Program, Run
-from tests.integration.faults.world import World
+from tests.integration.faults.world import World, put_out_inputs
 
 import tempscope
 from tempscope.storages import identify, new_token
@@ -23,6 +23,7 @@ from tempscope.storages import identify, new_token
 PROGRAMS = Path(__file__).parent / "programs"
 IMPORTS = [str(PROGRAMS), *(str(Path(module.__file__ or "").parents[1]) for module in (tempscope, attrs))]
 _SOURCE = b"the user's own input"
+_TREE = {"leaf": b"leaf", "sub/twig": b"twig", "sub/link": b"twig"}
 
 
 class Case(Protocol):
@@ -69,12 +70,14 @@ class JobCase:
         (rehearsal / "base").mkdir(parents=True)
         (rehearsal / "outside" / "products").mkdir(parents=True)
         (rehearsal / "outside" / "source").write_bytes(_SOURCE)
+        put_out_inputs(rehearsal / "outside")
         for outside in (world.outside, rehearsal / "outside"):
             write_afresh(outside / "registered", b"registered")
             write_afresh(outside / "replaced", b"registered too")
             write_afresh(outside / "other", b"another's")
             write_afresh(outside / "products" / "result", b"old")
             (outside / "products" / "copy").unlink(missing_ok=True)
+            shutil.rmtree(outside / "products" / "tree", ignore_errors=True)
 
     def owed(self, world: World, run: Run) -> list[str]:
         """Check the products, whole, and what was registered."""
@@ -84,6 +87,9 @@ class JobCase:
             faults.append(f"published: {result!r}")
         if copy not in ((_SOURCE,) if "COPIED" in run.marks else (None, _SOURCE)):
             faults.append(f"published by copy: {copy!r}")
+        tree = _tree(world.outside / "products" / "tree")
+        if tree != _TREE and ("PUT" in run.marks or tree is not None):
+            faults.append(f"published directory: {tree}")
         if content(world.outside / "other") is None and content(world.outside / "replaced") != b"another's":
             faults.append("the file that took a registered one's place is gone")
         if "REGISTERED" in run.marks and content(world.outside / "registered") is not None:
@@ -161,6 +167,13 @@ class SweepCase:
         if content(world.outside / "registered") is not None:
             faults.append("a registered path is still there")
         return faults
+
+
+def _tree(top: Path) -> dict[str, bytes] | None:
+    """Return the files below *top*, or None if it is not there."""
+    if not top.is_dir():
+        return None
+    return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*") if path.is_file()}
 
 
 def write_afresh(path: Path, text: bytes) -> None:

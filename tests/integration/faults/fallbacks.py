@@ -33,7 +33,9 @@ class Fallback:
         )
 
 
-_DIRECTORY = r"<[^>]*/(base|fresh|outside|products|tempscope-\d+|[iktd]-\w+|a\d+|tempscope_2|deeper)"
+_DIRECTORY = (
+    r"<[^>]*/(base|fresh|outside|products|tempscope-\d+|[iktd]-\w+|a\d+|tempscope_2|deeper|own tree|sub)"
+)
 
 FALLBACKS = (
     # -- finding the base directory and the root
@@ -81,9 +83,16 @@ FALLBACKS = (
         "an umask that cannot be read counts as 022",
     ),
     Fallback(
-        "statx|name_to_handle_at", r"/outside/source", "a staged source is known by device and inode alone"
+        "newfstatat",
+        r'/outside/(source|holes|tree)", .*AT_SYMLINK_NOFOLLOW',
+        "a staged source that cannot be looked at afterwards is not there to be deleted by its path either",
     ),
     Fallback("close", r"/(source|result|copy)>", "the file was only read, or was synced before"),
+    Fallback("close", r"/outside/(holes|tree(/\w+)*)>", "what is staged is only read"),
+    Fallback("close", r"/own tree(/\w+)*>", "what is published was only read, and synced", phases=("TREES",)),
+    Fallback(
+        "close", r"/tree(/sub)?>", "nothing was written to a directory by its descriptor", phases=("STAGED",)
+    ),
     # -- registered paths
     Fallback(
         "statx",

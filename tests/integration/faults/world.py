@@ -39,6 +39,18 @@ def _state(path: Path) -> tuple[int, int, int, str]:
     return status.st_ino, status.st_mode, status.st_mtime_ns, content
 
 
+def put_out_inputs(outside: Path) -> None:
+    """Write what a job stages besides one file: a file of holes, and a tree."""
+    with (outside / "holes").open("wb") as file:
+        file.truncate(200_000)
+        file.seek(100_000)
+        file.write(b"held")
+    (outside / "tree" / "sub").mkdir(parents=True)
+    (outside / "tree" / "leaf").write_bytes(b"leaf")
+    (outside / "tree" / "sub" / "twig").write_bytes(b"twig")
+    (outside / "tree" / "sub" / "link").symlink_to("twig")
+
+
 @attrs.define(eq=False)
 class World:
     """
@@ -83,9 +95,11 @@ class World:
         (self.outside / "products").mkdir(parents=True)
         for name, content in _CANARIES.items():
             (self.outside / name).write_bytes(content)
+        put_out_inputs(self.outside)
         self.expected = set(os.listdir(self.root))
         living = self.root / held.relative_to(self.root).parts[0]
         guarded = [living, self.root / "notes of a stranger", *(self.outside / name for name in _CANARIES)]
+        guarded += (self.outside / name for name in ("holes", "tree"))
         self.canaries = {str(path): snapshot(path) for path in guarded}
 
     def harm(self) -> list[str]:
