@@ -249,28 +249,33 @@ class TempFileManager(Scope):
         progress: Progress | None = None,
     ) -> StagedFile:
         """
-        Bring an outside file into the scope, without a copy where the storage can.
+        Bring an outside file or directory into the scope, without a copy where the storage can.
 
         The path handed out is never the source's own, and the source is never harmed.
-        An input that came in by hard link is checked when the scope closes.
+        An input that came in by hard link is checked when the scope closes, in a directory every file.
+        Links in a directory are made again, not followed.
 
         Args:
-            source: A file, or a link to one.
+            source: A file or directory, or a link to one.
 
             name: What it is called in the scope; None for the source's name, made unique.
 
             writable: Whether the job may write to it; it then shares nothing with the source.
 
-            progress: Called as ``progress(done, total)``, in bytes, while copying.
+            progress: Called as ``progress(done, total)``, in bytes, while copying, by the copying
+                thread; what it raises ends the copy, and nothing of that stays.
 
         Raises:
             PathMissingError: If *source* is not there.
+
+            StagedSourceChangedError: If *source* was written to while it was copied.
 
             NameTakenError: If *name* is in use.
 
             StorageFull: If there is no room.
 
-            StorageError: If *source* cannot be read or is no file.
+            StorageError: If *source* cannot be read, is neither file nor directory, or has something
+                else in it.
         """
         area = self._usable_area()
         path = _as_source(source)
@@ -328,22 +333,24 @@ class TempFileManager(Scope):
         progress: Progress | None = None,
     ) -> Path:
         """
-        Move a finished file out of the scope to its final place, atomically.
+        Move a finished file or directory out of the scope to its final place, atomically.
 
-        Whoever looks at *destination* sees the old file or the new one, whole.
-        If it fails, the file is still in the scope.
+        Whoever looks at *destination* sees the old or the new one, whole.
+        If it fails, it is still in the scope.
+        What came in by hard link is published as a reflink or copy, so that it is no alias.
 
         Args:
             path: A path of this scope.
 
-            destination: Where the file shall be; its directory exists.
+            destination: Where it shall be; its directory exists.
 
-            overwrite: Whether an existing file may be replaced.
+            overwrite: Whether a file may be replaced by a file, an empty directory by a directory, and
+                a link by either.  Nothing else is ever replaced.
 
-            durable: Whether file and name are on the disk before the call returns.
+            durable: Whether content and name are on the disk before the call returns.
 
-            mode: The permissions; None for those of the file that was there, else 0o666 less
-                the umask.
+            mode: The permissions; None for those of what was there, else 0o666 less the umask, and
+                0o777 less the umask for a directory.  What is in a directory keeps its own.
 
             progress: As in :meth:`stage`, where bytes have to be copied.
 

@@ -205,8 +205,8 @@ class TempArea(Protocol):
 
             destination: An absolute path outside of it, whose parent exists.
 
-            overwrite: Whether an existing file may be replaced; without it the check is
-                race-free (5.2).
+            overwrite: Whether an existing file, link or empty directory may be replaced; without it
+                the check is race-free (5.2).  A directory in use is never replaced (5.14).
 
             durable: Whether content and name are on the disk before the call returns.
 

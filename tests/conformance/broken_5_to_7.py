@@ -143,6 +143,14 @@ class CopiesOut(Area):
         return destination
 
 
+@breaks("5.14")
+class ReplacesDirectories(Area):
+    def give_out(self, path, destination, **options):
+        if destination.is_dir():
+            shutil.rmtree(destination)
+        return self.inner.give_out(path, destination, **options)
+
+
 @breaks("6.1")
 class ByTheUmask(Area):
     def create_file(self, name):

@@ -34,7 +34,7 @@ class Fallback:
 
 
 _DIRECTORY = (
-    r"<[^>]*/(base|fresh|outside|products|tempscope-\d+|[iktd]-\w+|a\d+|tempscope_2|deeper|own tree|sub)"
+    r"<[^>]*/(base|fresh|outside|products|tempscope-\d+|[iktd]-\w+|a\d+|tempscope_2|deeper|own tree|tree|sub)"
 )
 
 FALLBACKS = (
@@ -90,9 +90,6 @@ FALLBACKS = (
     Fallback("close", r"/(source|result|copy)>", "the file was only read, or was synced before"),
     Fallback("close", r"/outside/(holes|tree(/\w+)*)>", "what is staged is only read"),
     Fallback("close", r"/own tree(/\w+)*>", "what is published was only read, and synced", phases=("TREES",)),
-    Fallback(
-        "close", r"/tree(/sub)?>", "nothing was written to a directory by its descriptor", phases=("STAGED",)
-    ),
     # -- registered paths
     Fallback(
         "statx",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError
+from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError, StorageError
 from tempscope.model import Capability
 from tempscope.protocols import TempArea, TempStorage
 from tempscope.testing.storage._calls import brief, content_of, names_in, publish, stage
@@ -137,6 +137,28 @@ class Publish(Chapter):
         publish(area, path, outside / "product")
         assert witness(path) is None
         assert (outside / "product").read_bytes() == b"content"
+
+    def test_5_14_directory(self, area: TempArea, outside: Path) -> None:
+        """A directory is published whole, over nothing that has something in it, or is refused and stays."""
+        destination, in_use = outside / "product", outside / "in use"
+        in_use.mkdir()
+        (in_use / "theirs").write_bytes(b"theirs")
+        path = area.create_dir("dir")
+        (path / "sub").mkdir()
+        (path / "sub" / "file").write_bytes(b"content")
+        for overwrite in (True, False):
+            with pytest.raises(StorageError):
+                publish(area, path, in_use, overwrite=overwrite)
+        assert names_in(in_use) == ["theirs"]
+        try:
+            publish(area, path, destination)
+        except StorageError:
+            assert (path / "sub" / "file").read_bytes() == b"content"
+            assert names_in(outside) == ["in use"]
+        else:
+            assert (destination / "sub" / "file").read_bytes() == b"content"
+            assert names_in(area.directory) == []
+            assert names_in(outside) == ["in use", "product"]
 
 
 def _may_link(storage: TempStorage) -> bool:
