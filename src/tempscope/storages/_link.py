@@ -199,21 +199,26 @@ def _duplicate(from_fd: int | None, source: str, into: int, name: str, progress:
     with Descriptor.open(source, _READ, dir_fd=from_fd) as reading:
         status = os.fstat(reading.fd)
         _refuse_unless_file(status)
-        with Descriptor.open(name, _CREATE, 0o600, dir_fd=into) as writing:
+        # Never set-id bits, and always readable and writable by its new owner.
+        mode = status.st_mode & 0o777 | 0o600
+        with Descriptor.open(name, _CREATE, mode, dir_fd=into) as writing:
             try:
-                shared = _fill(reading.fd, writing, status, progress)
+                shared = _fill(reading.fd, writing, status, mode, progress)
             except BaseException:
                 _remove_if_there(name, into)
                 raise
     return _Came("reflink" if shared else "copy", status.st_size)
 
 
-def _fill(reading: int, writing: Descriptor, status: os.stat_result, progress: Progress | None) -> bool:
+def _fill(
+    reading: int, writing: Descriptor, status: os.stat_result, mode: int, progress: Progress | None
+) -> bool:
     shared = reflink(reading, writing.fd)
     if not shared:
         copy_bytes(reading, writing.fd, progress)
-    # Never set-id bits, and always readable and writable by its new owner.
-    os.fchmod(writing.fd, stat.S_IMODE(status.st_mode) & 0o777 | 0o600)
+    if stat.S_IMODE(os.fstat(writing.fd).st_mode) != mode:
+        # The umask took something.
+        os.fchmod(writing.fd, mode)
     os.utime(writing.fd, ns=(status.st_atime_ns, status.st_mtime_ns))
     writing.finish()
     changed = LinkedState.of(status).differences(LinkedState.of(os.fstat(reading)))

@@ -23,10 +23,12 @@ from tempscope.storages._root import make_private_directory
 from tempscope.storages._walk import Walk
 
 
-__all__ = ["publish"]
+__all__ = ["publish", "publish_unnamed"]
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _READ = os.O_RDONLY | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0)
+_NO_NAME = frozenset([errno.EXDEV, errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP, errno.ENOSYS])
+"""What linkat(2) says of files that it can give no name; where the place is at fault, copying says that."""
 _NO_FILE = "no file: only files, directories and links can be published"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW
 
@@ -110,6 +112,64 @@ class _File:
                 return False
             raise
         return True
+
+
+def publish_unnamed(
+    content: int, destination: Destination, *, mode: int | None, progress: Progress | None
+) -> None:
+    """
+    Give the open file *content*, which has no name, one at *destination*, in one step.
+
+    It stays open, and what is written to it afterwards is written to the product.
+
+    Args:
+        content: A descriptor that was written to; what is buffered above it is not seen.
+
+        destination, mode, progress: As for :func:`publish`.
+
+    Raises:
+        StorageError: If it cannot be, or has a name already; it then still has none.
+    """
+    shown = "an unnamed file"
+    try:
+        status = os.fstat(content)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink:
+            raise OSError(errno.EINVAL, "no file without a name")
+        with destination:
+            bits = destination.mode_for(mode)
+            os.fchmod(content, bits)
+            try:
+                _name(content, destination, bits, progress)
+            except BaseException:
+                os.fchmod(content, stat.S_IMODE(status.st_mode))
+                raise
+            destination.sync()
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise destination.failure(error, shown) from error
+
+
+def _name(content: int, destination: Destination, mode: int, progress: Progress | None) -> None:
+    if destination.durable:
+        os.fsync(content)
+    path = f"/proc/self/fd/{content}"
+    try:
+        try:
+            # With a directory's descriptor it is linkat(2), which follows the way to the open file.
+            os.link(path, destination.name, dst_dir_fd=destination.fd)
+        except FileExistsError:
+            if not destination.overwrite:
+                raise
+            with destination.beside() as beside:
+                os.link(path, beside, dst_dir_fd=destination.fd)
+                destination.install(beside, destination.fd)
+    except OSError as error:
+        if error.errno not in _NO_NAME:
+            raise
+        with Descriptor.open(path, os.O_RDONLY) as again, destination.beside() as beside:
+            _copy(again.fd, beside, destination.fd, mode, destination, progress)
+            destination.install(beside, destination.fd)
 
 
 def _copy(
