@@ -553,8 +553,12 @@ class TempFileManager(Scope):
         with self._lock:
             if self._staged is not None and staged in self._staged:
                 self._staged.remove(staged)
-        if self._area is not None and not self._closed:
+        assert self._area is not None
+        try:
             self._area.delete(staged.path)
+        except ScopeClosedError:
+            # The scope closed meanwhile, and its files went with it, or were kept.
+            pass
 
     async def apublish(
         self,

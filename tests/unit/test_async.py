@@ -746,6 +746,9 @@ def test_an_input_that_came_too_late_is_taken_back(
                 await task
             assert list(job.directory.iterdir()) == []
             assert job._staged == []
+            staged = real(large)
+        # Taken back when the scope is closed already, it has gone with that.
+        job._unstage(staged)
 
     asyncio.run(main())
 

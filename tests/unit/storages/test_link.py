@@ -126,6 +126,13 @@ def test_a_copy_can_always_be_written_by_its_owner_and_has_no_set_id_bits(tmp_pa
     assert stat.S_IMODE((area / "in").stat().st_mode) == 0o655
 
 
+def test_the_umask_takes_nothing_of_a_copys_permissions(source, area, umask):
+    """A copy has the source's permissions whatever the umask."""
+    umask(0o077)
+    stage(source, area, link_from=None)
+    assert stat.S_IMODE((area / "in").stat().st_mode) == 0o640
+
+
 @pytest.mark.parametrize(
     "code",
     [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES],
