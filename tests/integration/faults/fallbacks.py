@@ -118,7 +118,7 @@ FALLBACKS = (
     ),
     Fallback(
         "newfstatat",
-        r'"(a\d+|own|part|evidence|source|tempscope_\d.*|journal|owner|holes|leaf|twig)", .*AT_SYMLINK_NOFOLLOW\)',
+        r'"(a\d+|own|part|leaf|twig|holes|evidence|source|tempscope_\d.*|journal|owner)", .*SYMLINK_NOFOLLOW\)',
         "what cannot be looked at counts no bytes",
     ),
     # -- Python and the kernel
