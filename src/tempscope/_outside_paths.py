@@ -71,9 +71,8 @@ class OutsidePaths:
             if identity not in sources
         }
 
-    def take_up(self, described: Mapping[str, str]) -> None:
-        """Go on with paths that another process registered, which its area's journal tells already."""
-        area = self._area()
+    def take_up(self, area: TempArea, described: Mapping[str, str]) -> None:
+        """Go on with paths that another process registered, and that *area* tells already."""
         self._journal = area if isinstance(area, OutsidePathJournal) else None
         self._paths = {path: Identity.parse(text) for path, text in described.items()}
 

@@ -51,11 +51,29 @@ def detach(scope: Scope, ttl: timedelta | str) -> str:
         waits = Verdict(True, "it was handed over and not taken in its time", for_seconds=seconds)
         record = attrs.evolve(scope._record(), closed=_CLOCK.now(), verdict=waits)
         outside = {} if scope._outside is None else scope._outside.described(scope._sources or ())
-        token = area.hand_over(record, outside, scope._staged or ())
-        scope._outcome, scope._closed = outcome_of(None, retry=scope._retry), True
+        try:
+            token = area.hand_over(record, outside, scope._staged or ())
+        except BaseException:
+            if _has_left(area):
+                # An interrupt came when all was done: nobody has the token, but the scope does wait.
+                _leave(scope)
+            raise
+        _leave(scope)
     _log.debug("scope handed over", scope=scope._shown, seconds=seconds)
-    scope._closed_with(CleanupReport(scope=scope._shown, outcome=scope._outcome))
     return token
+
+
+def _leave(scope: Scope) -> None:
+    scope._outcome, scope._closed = outcome_of(None, retry=scope._retry), True
+    scope._closed_with(CleanupReport(scope=scope._shown, outcome=scope._outcome))
+
+
+def _has_left(area: TempArea) -> bool:
+    try:
+        _ = area.directory
+    except ScopeClosedError:
+        return True
+    return False
 
 
 def _refuse_if_busy(scope: Scope) -> None:
@@ -85,18 +103,16 @@ def take_up(
     staged: Sequence[StagedFile],
 ) -> None:
     """Have *scope*, which was just opened, go on as the one that another process handed over."""
+    registered = OutsidePaths(scope._usable_area)
+    registered.take_up(area, outside)
+    sources = (identify(os.fspath(each.source)) for each in staged)
+    known = {source for source in sources if source is not None}
     scope._name, scope._label, scope._token = record.name, record.label, record.token
     scope._opened_as = record
     # Beyond the numbers that its names have already, which nobody counted.
     scope._numbers, scope._blocks = itertools.count(int.from_bytes(os.urandom(4)) // 2), set()
+    scope._outside, scope._staged, scope._sources = registered, list(staged), known
     scope._area = area
-    if outside:
-        scope._outside = OutsidePaths(scope._usable_area)
-        scope._outside.take_up(outside)
-    if staged:
-        scope._staged = list(staged)
-        sources = (identify(os.fspath(each.source)) for each in staged)
-        scope._sources = {source for source in sources if source is not None}
     _log.debug("scope taken over", scope=scope._shown)
 
 
@@ -140,8 +156,14 @@ def unnamed_file(
     _log.debug("unnamed file made", scope=scope._shown)
     if binary:
         return file
-    text = io.TextIOWrapper(file, io.text_encoding(encoding, 3), errors, newline)
-    text.mode = mode  # type: ignore[misc]
+    try:
+        text = io.TextIOWrapper(file, io.text_encoding(encoding, 3), errors, newline)
+        text.mode = mode  # type: ignore[misc]
+    except BaseException as error:
+        file.close()
+        if isinstance(error, (LookupError, TypeError, ValueError)):
+            raise ConfigurationError(f"unnamed_file cannot open text so: {error}") from error
+        raise
     return text
 
 

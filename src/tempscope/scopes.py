@@ -141,8 +141,10 @@ class TempScopes:
         manager = TempFileManager._opened(storage, self._policy, None, strict=self._strict)
         try:
             take_up(manager, *storage.take_over(token))
-        except BaseException:
-            manager._ends_empty()
+        except BaseException as error:
+            if not manager._ends_empty():
+                # An interrupt came when the scope was ours already: it ends as one that was cancelled.
+                manager.close(error)
             raise
         return manager
 

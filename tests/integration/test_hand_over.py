@@ -10,14 +10,13 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from tests.integration.test_interrupts import Interrupter
 
 from tempscope import (
     ConfigurationError,
@@ -716,65 +715,3 @@ def test_a_crash_at_the_rename_leaves_one_truth(
     if waits:
         on_disk.attach(under_root(base, "d-")[0][2:]).close()
     assert not outside.exists()
-
-
-def interrupted_at(work: Callable[[], object], before: Callable[[], None]) -> Iterator[int]:
-    """Prepare by *before* and do *work*, interrupted at every few opcodes; yield where, after each time."""
-    at, struck = 1, True
-    while struck:
-        before()
-        struck = Interrupter(at).run(work)
-        yield at
-        at += 7
-    assert at > 100, "it is shorter than that"
-
-
-def test_an_interrupted_detach(tmp_path: Path, base: Path, on_disk: TempScopes) -> None:
-    """Interrupted at any opcode of detach, the scope is here as it was, or it waits; never neither, nor both."""
-    outside, opened = tmp_path / "outside", list[TempFileManager]()
-
-    def prepare() -> None:
-        outside.write_text("registered")
-        manager = on_disk.open("job")
-        manager.new_file(name="a.txt")
-        manager.register_file(outside)
-        opened[:] = [manager]
-
-    for at in interrupted_at(lambda: opened[0].detach(), prepare):
-        waiting, manager = under_root(base, "d-"), opened[0]
-        assert len(waiting) + len(list((base / ROOT).glob("i-*/a*/a.txt"))) == 1, at
-        if not waiting:
-            left = [name for name in os.listdir(manager.directory) if not name.endswith(".new")]
-            assert left == ["a.txt"], at
-        manager.close()
-        assert outside.exists() is bool(waiting), at
-        for name in waiting:
-            on_disk.attach(name[2:]).close()
-        assert not outside.exists(), at
-
-
-def test_an_interrupted_attach(tmp_path: Path, base: Path, on_disk: TempScopes) -> None:
-    """Interrupted at any opcode of attach, the scope waits as before, or is here whole."""
-    outside, tokens, taken = tmp_path / "outside", list[str](), list[TempFileManager]()
-
-    def prepare() -> None:
-        outside.write_text("registered")
-        manager = on_disk.open("job")
-        manager.new_file(name="a.txt")
-        manager.register_file(outside)
-        tokens[:], taken[:] = [manager.detach()], []
-
-    again = 0
-    for at in interrupted_at(lambda: taken.append(on_disk.attach(tokens[0])), prepare):
-        waiting, here = under_root(base, "d-"), list((base / ROOT).glob("i-*/a*/a.txt"))
-        assert len(waiting) + len(here) == 1, at
-        if waiting:
-            taken[:] = [on_disk.attach(tokens[0])]
-            again += 1
-        if taken:
-            taken.pop().close()
-            assert not outside.exists(), at
-        for path in here:
-            # The interrupt came when all was done; its storage removes it.
-            path.unlink(missing_ok=True)
-    assert again > 20

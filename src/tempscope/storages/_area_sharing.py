@@ -60,6 +60,7 @@ class AreaSharing(AreaDirectory):
                 for each in told:
                     instance.journal.drop_outside(each.path)
                 os.rename(self._name, f"d-{token}", src_dir_fd=instance.fd, dst_dir_fd=instance.root.fd)
+                self._end("handed over", instance)
             except BaseException as error:
                 self._stay(instance, own, f"d-{token}", told)
                 if isinstance(error, OSError):
@@ -67,14 +68,16 @@ class AreaSharing(AreaDirectory):
                         error, "the scope cannot be handed over", path=self._path, scope=self._label()
                     ) from error
                 raise
-            self._end("handed over", instance)
             return token
 
     def _stay(self, instance: Instance, own: Descriptor, waiting: str, outside: list[OutsidePath]) -> None:
-        """Be as before; an interrupt may have come just after the rename."""
+        """Be open as before; an interrupt may have come after the rename."""
+        self._state = "open"
+        self._storage._began(self)
         try:
             if is_named(instance.root.fd, waiting, self._identity):
                 os.rename(waiting, self._name, src_dir_fd=instance.root.fd, dst_dir_fd=instance.fd)
+                instance.journal.add_area(self._name, self._record)
             for each in outside:
                 instance.journal.add_outside(each)
             remove_luggage(own.fd)
