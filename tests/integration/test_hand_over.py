@@ -15,7 +15,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 from tempscope import (
@@ -36,22 +35,17 @@ from tempscope import (
 )
 from tempscope._clock import SystemClock
 from tempscope.janitor import Sweep
-from tempscope.model import Instant
 from tempscope.storages import new_token
+from tempscope.testing import FakeClock
 
 
 ROOT = f"tempscope-{os.geteuid()}"
 
 
-@attrs.frozen
-class Later:
-    """A clock that is so many seconds ahead."""
-
-    seconds: float
-
-    def now(self) -> Instant:
-        now = SystemClock().now()
-        return attrs.evolve(now, wall=now.wall + self.seconds, boot=now.boot + self.seconds)
+def later(seconds: float) -> FakeClock:
+    """Return a clock that is so many seconds ahead."""
+    now = SystemClock().now()
+    return FakeClock(now.wall + seconds, now.boot + seconds, now.boot_id)
 
 
 @pytest.fixture
@@ -346,9 +340,9 @@ def test_how_long_it_waits(base: Path, on_disk: TempScopes) -> None:
     manager = on_disk.open()
     manager.new_file()
     manager.detach(ttl=timedelta(hours=2))
-    assert Sweep(LocalDiskStorage(base), clock=Later(7_100)).run().removed == 0
+    assert Sweep(LocalDiskStorage(base), clock=later(7_100)).run().removed == 0
     assert len(under_root(base, "d-")) == 1
-    assert Sweep(LocalDiskStorage(base), clock=Later(7_300)).run().removed == 1
+    assert Sweep(LocalDiskStorage(base), clock=later(7_300)).run().removed == 1
     assert under_root(base, "d-") == []
 
 
@@ -377,7 +371,7 @@ def test_a_sweep_and_a_taker_meet(base: Path, on_disk: TempScopes, monkeypatch: 
 
     def sweep_first(*args: Any, **options: Any) -> None:
         if str(args[0]).startswith("d-"):
-            reports.append(Sweep(LocalDiskStorage(base), clock=Later(7_200)).run())
+            reports.append(Sweep(LocalDiskStorage(base), clock=later(7_200)).run())
         real(*args, **options)
 
     monkeypatch.setattr(_area_sharing.os, "rename", sweep_first)

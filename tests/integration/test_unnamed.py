@@ -185,8 +185,9 @@ def test_a_binary_file_takes_no_encoding(scopes: TempScopes, option: str) -> Non
     with scopes.open() as manager:
         with pytest.raises(ConfigurationError, match="for text"):
             manager.unnamed_file(**options)
-        with pytest.raises(ConfigurationError, match="such"):
-            manager.unnamed_file("w", **options)
+        if option != "errors":  # which Python looks at when it meets one
+            with pytest.raises(ConfigurationError, match="such"):
+                manager.unnamed_file("w", **options)
 
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.ENOSYS])
