@@ -158,7 +158,12 @@ class AreaSharing(AreaDirectory):
             lease = instance.lent(self._name, self._identity)
             if lease is None:
                 lease = self._own_copy()
-                if _lock.share(lease.fd) == "busy":
+                state = _lock.share(lease.fd)
+                if state == "unsupported":
+                    _log.warn(
+                        "the file system has no locks: a command does not hold its scope", scope=self._label()
+                    )
+                if state == "busy":
                     raise StorageError(
                         "the scope's directory is locked by somebody else, so no command can hold it",
                         path=self._path,

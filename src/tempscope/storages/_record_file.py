@@ -46,6 +46,7 @@ def write_whole(dir_fd: int, name: str, data: bytes) -> None:
         with _open_new(dir_fd, new) as file:
             if os.write(file.fd, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            file.finish()
         os.rename(new, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except OSError:
         _remove_new(dir_fd, new)

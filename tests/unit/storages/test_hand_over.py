@@ -232,9 +232,7 @@ def test_what_cannot_be_read_is_not_taken(storage: LocalDiskStorage, area: Local
     assert (root / f"d-{token}" / "file").exists()
 
 
-def test_names_out_of_the_scope_do_not_travel(
-    storage: LocalDiskStorage, area: LocalArea, root: Path, tmp_path: Path
-) -> None:
+def test_what_lies_in_a_waiting_scope(storage: LocalDiskStorage, area: LocalArea, root: Path) -> None:
     """What lies under our reserved names was written by us, whole, and is private."""
     token = area.hand_over(waiting_record(), {"/registered": ""}, ())
     for name in (".tempscope-record", ".tempscope-outside"):
@@ -258,11 +256,13 @@ def test_a_command_cannot_hold_what_a_sweeper_holds(area: LocalArea, root: Path)
 
 
 def test_where_there_are_no_locks_a_command_works_all_the_same(
-    area: LocalArea, monkeypatch: pytest.MonkeyPatch
+    area: LocalArea, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a file system without locks no sweep deletes anything, so there is nothing to hold."""
+    """On a file system without locks no sweep deletes anything, so nothing is to be held; it is said once."""
     monkeypatch.setattr(_lock, "share", lambda fd: "unsupported")
     assert os.path.samestat(os.fstat(area.lease_fd()), area.directory.stat())
+    area.lease_fd()
+    assert caplog.messages == ["the file system has no locks: a command does not hold its scope"]
 
 
 def test_a_closed_area_has_no_lease(area: LocalArea) -> None:
