@@ -8,7 +8,6 @@ import io
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any
 
 import attrs
@@ -23,10 +22,11 @@ from tempscope.errors import ConfigurationError, ScopeBusyError, ScopeClosedErro
 from tempscope.model import CleanupReport, ScopeRecord, Verdict
 from tempscope.protocols import CommandLease, HandingOver, StagedFile, TempArea, UnnamedFiles
 from tempscope.storages import identify
-from tempscope.units import parse_duration
 
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from tempscope._scope import Scope
 
 __all__ = ["detach", "popen_kwargs", "take_up", "unnamed_file"]
@@ -41,6 +41,9 @@ _MODE_LETTERS = frozenset("wbt+")
 
 def detach(scope: Scope, ttl: timedelta | str) -> str:
     """Let *scope* wait for another process, and close it here; returns its token."""
+    # Imported where it is used: few scopes are handed over, and every program imports this module.
+    from tempscope.units import parse_duration
+
     seconds = parse_duration(ttl, what="ttl")
     with scope._lock:
         scope._check_usable()

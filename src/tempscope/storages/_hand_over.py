@@ -10,7 +10,6 @@ directory first, so that no sweep can be in the middle of it.
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from tempscope.storages._identity import Identity
 from tempscope.storages._journal import OutsidePath, encode_outside, is_plain_path, lines_of, read_journal
 from tempscope.storages._openat2 import open_subdirectory
 from tempscope.storages._record_file import RECORD, read_record, write_record, write_whole
-from tempscope.storages._records import parse_object
+from tempscope.storages._records import encode_object, parse_object
 from tempscope.storages._root import Root
 from tempscope.storages._staged import LinkedState, StagedOnDisk
 from tempscope.storages._token import is_token
@@ -137,7 +136,7 @@ def _remove_if_there(dir_fd: int, name: str) -> None:
 
 def _line(name: str, source: Path, state: LinkedState) -> bytes:
     value = {"name": name, "source": str(source), "linked": attrs.astuple(state)}
-    return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"
+    return encode_object(value) + b"\n"
 
 
 def _linked(dir_fd: int) -> Iterator[tuple[str, tuple[Path, LinkedState]]]:

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.unit.faults import PlainStorage
 
 from tempscope.errors import ConfigurationError, StorageError, StorageFull, UnsupportedError
 from tempscope.model import Capability
@@ -349,10 +350,13 @@ def test_a_place_without_real_paths_is_refused():
         MemoryStorage(spill_to=MemoryStorage())
 
 
-def test_capabilities_say_whether_paths_are_real(storage, spilling):
-    """With a place to spill to paths are real; a scope can be kept either way."""
-    assert storage.capabilities == {Capability.RETAIN}
-    assert spilling.capabilities == {Capability.RETAIN, Capability.REAL_PATHS}
+def test_capabilities_say_whether_paths_are_real(storage, spilling, tmp_path):
+    """With a place to spill to paths are real, and what needs a disk can be as far as that place can it."""
+    own = {Capability.RETAIN, Capability.UNNAMED_FILES}
+    more = {Capability.REAL_PATHS, Capability.HAND_OVER, Capability.COMMAND_LEASE}
+    assert storage.capabilities == own
+    assert spilling.capabilities == own | more
+    assert MemoryStorage(spill_to=PlainStorage(tmp_path)).capabilities == own | {Capability.REAL_PATHS}
 
 
 @pytest.mark.parametrize(
