@@ -162,11 +162,9 @@ def unnamed_file(
     try:
         text = io.TextIOWrapper(file, io.text_encoding(encoding, 3), errors, newline)
         text.mode = mode  # type: ignore[misc]
-    except BaseException as error:
+    except (LookupError, TypeError, ValueError) as error:
         file.close()
-        if isinstance(error, (LookupError, TypeError, ValueError)):
-            raise ConfigurationError(f"unnamed_file cannot open text so: {error}") from error
-        raise
+        raise ConfigurationError(f"unnamed_file cannot open text so: {error}") from error
     return text
 
 

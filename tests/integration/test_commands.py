@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,17 @@ def test_a_command_without_the_lease_holds_nothing(base: Path, killed: Any, star
 
 def test_a_forked_worker_holds_nothing(base: Path, killed: Any) -> None:
     """L1: a forked child of the owner closes its copy of every lease, so it is no command that holds it."""
-    path, _, _ = killed("manager.popen_kwargs()\nif not os.fork(): sys.stdin.read(); os._exit(0)")
+    path, _, _ = killed(
+        """
+        manager.popen_kwargs()
+        reading, writing = os.pipe()
+        if not os.fork():
+            os.write(writing, b"x")
+            sys.stdin.read()
+            os._exit(0)
+        os.read(reading, 1)
+        """
+    )
 
     sweep(base)
 
@@ -239,6 +250,24 @@ def is_below(fd: int, root: Path, name: str) -> bool:
     except FileNotFoundError:
         return False
     return target.startswith(str(root)) and (f"/{name}" in target or "/k-" in target or "/d-" in target)
+
+
+def test_threads_share_one_lease(scopes: TempScopes) -> None:
+    """Sixteen threads that ask at once get the same descriptor."""
+    with scopes.open() as manager:
+        start, got = threading.Barrier(16), list[int]()
+
+        def ask() -> None:
+            start.wait()
+            got.extend(manager.popen_kwargs()["pass_fds"])
+
+        threads = [threading.Thread(target=ask) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(got) == 16
+        assert len(set(got)) == 1
 
 
 def test_a_scope_without_files_can_be_held(scopes: TempScopes) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import tempscope.scopes
 from tempscope import (
     ConfigurationError,
     HandOverError,
@@ -36,6 +37,7 @@ from tempscope import (
 from tempscope._clock import SystemClock
 from tempscope.janitor import Sweep
 from tempscope.storages import new_token
+from tempscope.storages._area import LocalArea
 from tempscope.testing import FakeClock
 
 
@@ -393,6 +395,55 @@ class open_directory:  # noqa: N801  # reads as a function
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+
+def test_a_thread_that_still_works_loses_nothing(on_disk: TempScopes) -> None:
+    """Every file that another thread was given before the hand-over travels along; later it gets none."""
+    manager = on_disk.open()
+    made, begun = list[str](), threading.Event()
+
+    def work() -> None:
+        try:
+            while True:
+                made.append(manager.new_file().name)
+                begun.set()
+        except ScopeClosedError:
+            return
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert begun.wait(30)
+    token = manager.detach()
+    thread.join()
+    with on_disk.attach(token) as again:
+        assert sorted(os.listdir(again.directory)) == sorted(made)
+
+
+def test_an_interrupt_when_all_was_done(
+    base: Path, on_disk: TempScopes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was handed over waits though nobody has its token; what was taken over ends as cancelled."""
+
+    def then_interrupted(real: Any) -> Any:
+        def call(*args: Any) -> None:
+            real(*args)
+            raise KeyboardInterrupt
+
+        return call
+
+    manager = on_disk.open()
+    manager.new_file()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(LocalArea, "hand_over", then_interrupted(LocalArea.hand_over))
+        manager.detach()
+    assert manager.closed
+    (waiting,) = under_root(base, "d-")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(tempscope.scopes, "take_up", then_interrupted(tempscope.scopes.take_up))
+        on_disk.attach(waiting[2:])
+    assert under_root(base, "d-") == []
+    assert not list((base / ROOT).glob("i-*/a*"))
+    assert on_disk.active() == []
 
 
 def test_busy_scopes_are_not_handed_over(scopes: TempScopes) -> None:

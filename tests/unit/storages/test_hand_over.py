@@ -160,6 +160,7 @@ def test_what_cannot_come_in_waits_on(
     (instance,) = root.glob("i-*")
     gone = failing(os.unlink, errno.EIO, lambda name: name == ".tempscope-outside")
     steps: list[tuple[Any, str, Callable[..., Any]]] = [
+        (_hand_over, "open_subdirectory", failing(lambda *_: None, errno.EMFILE, lambda *_: True)),
         (os, "open", failing(os.open, errno.EMFILE, lambda name, *_: name == ".tempscope-staged")),
         (Journal, "add_area", failing(Journal.add_area, errno.ENOSPC, lambda *_: True)),
         (os, "rename", failing(os.rename, errno.EIO, lambda name, _: name.startswith("d-"))),

@@ -14,7 +14,7 @@ import pytest
 from tests.unit.faults import PlainStorage
 
 from tempscope.errors import ConfigurationError, StorageError, StorageFull, UnsupportedError
-from tempscope.model import Capability
+from tempscope.model import Capability, Instant, ScopeRecord
 from tempscope.storages.memory import MemoryStorage
 
 
@@ -568,3 +568,23 @@ def test_racing_threads_agree_on_the_place(spill_area, tmp_path):
         thread.join()
     assert len(set(texts)) == 1
     assert len(list((tmp_path / "disk").glob("tempscope-*/i-*/a*"))) == 1
+
+
+class Elsewhere(PlainStorage):
+    """A storage that hands over but has no journal."""
+
+    capabilities = frozenset([Capability.REAL_PATHS, Capability.HAND_OVER])
+
+    def take_over(self, token):
+        record = ScopeRecord(token=token, opened=Instant(1.0, 1.0))
+        area = self.open_area(record)
+        area.create_file("file")
+        return record, area, {"/outside": ""}, []
+
+
+def test_taking_over_from_a_storage_without_a_journal(tmp_path):
+    """What the other storage does not journal need not be taken back there."""
+    with MemoryStorage(spill_to=Elsewhere(tmp_path)) as storage:
+        _, area, outside, _ = storage.take_over("token")
+        assert [path.name for path in area.directory.iterdir()] == ["file"]
+        assert outside == {"/outside": ""}
