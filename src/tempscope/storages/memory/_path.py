@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 from typing import IO, Any, Self
 
-from tempscope.storages.memory._file import MemoryRaw
+from tempscope.storages.memory._file import BelowBuffer, MemoryRaw
 from tempscope.storages.memory._lexical import LexicalPath
 from tempscope.storages.memory._looking import LookingPath
 from tempscope.storages.memory._node import Directory, File
-from tempscope.storages.memory._open import Mode, check_arguments, parse_mode, wrap
+from tempscope.storages.memory._open import Mode, check_binary, parse_mode, wrap
 from tempscope.storages.memory._rename import link, move
 from tempscope.storages.memory._spill import settle
 from tempscope.storages.memory._transfer import Transfer
@@ -54,20 +54,22 @@ class MemoryPath(Transfer, LookingPath):
     ) -> IO[Any]:
         """Open the file as the built-in :func:`open` does; it stays in memory."""
         meaning = parse_mode(mode)
-        check_arguments(meaning, buffering, encoding, errors, newline)
         if meaning.text:
             encoding = io.text_encoding(encoding)
-        with self._tree.volume.lock:
-            opened = self._opened(meaning)
-        if isinstance(opened, Path):
-            return opened.open(mode, buffering, encoding, errors, newline)
-        return wrap(opened, mode, meaning, buffering, encoding, errors, newline)
-
-    def _opened(self, meaning: Mode) -> MemoryRaw | Path:
-        found = self._tree.find(self._names)
+        else:
+            check_binary(buffering, encoding, errors, newline)
+        tree = self._tree
+        with tree.volume.lock:
+            found = tree.find(self._names)
+            raw: Any = None
+            if not isinstance(found, Path):
+                kind = MemoryRaw if buffering == 0 and not meaning.text else BelowBuffer
+                raw = kind(self, self._file(found, meaning), meaning)
         if isinstance(found, Path):
-            return found
-        return MemoryRaw(self, self._tree, self._names, self._file(found, meaning), meaning)
+            return found.open(mode, buffering, encoding, errors, newline)
+        if buffering == 0 and not meaning.text:
+            return raw  # type: ignore[no-any-return]
+        return wrap(raw, mode, meaning, buffering, encoding, errors, newline)
 
     def _file(self, found: Spot, meaning: Mode) -> File:
         """Return the file that is, or is made, at *found* for opening it so."""

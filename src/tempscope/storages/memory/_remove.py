@@ -44,7 +44,7 @@ def _remove_node(tree: Tree, names: Names, found: Spot) -> Removal:
     if isinstance(found.node, Directory) and found.node.shadowed:
         result = _less(_remove_on_disk(tree, names), _shadows(found.node) + 1)
     result += _cut(tree, found.node)
-    found.parent.entries.pop(found.name, None)
+    found.parent.entries.pop(names[-1], None)
     return result
 
 

@@ -39,7 +39,7 @@ def link(source: tuple[Tree, Names], target: tuple[Tree, Names]) -> bool:
     if isinstance(old.node, Directory):
         raise failure(errno.EPERM, *shown)
     parent = to_tree.changing(new, to_names)
-    parent.entries[new.name] = old.node
+    parent.entries[to_names[-1]] = old.node
     old.node.links += 1
     parent.mtime = parent.ctime = old.node.ctime = time.time_ns()
     return True
@@ -65,22 +65,24 @@ def move(source: tuple[Tree, Names], target: tuple[Tree, Names]) -> bool:
         return True
     if any(isinstance(spot.node, Directory) and spot.node.shadowed for spot in (old, new)):
         return False
-    _check_move(old, new, shown)
+    _check_move(source, target, old, new)
     leaving, entering = from_tree.changing(old, from_names), to_tree.changing(new, to_names)
     if isinstance(new.node, File):
-        to_tree.drop(entering, new.name, new.node)
+        to_tree.drop(entering, to_names[-1], new.node)
     elif new.node is not None:
         to_tree.volume.release(new.node)
-    del leaving.entries[old.name]
-    entering.entries[new.name] = old.node
+    del leaving.entries[from_names[-1]]
+    entering.entries[to_names[-1]] = old.node
     old.node.ctime = leaving.mtime = leaving.ctime = entering.mtime = entering.ctime = time.time_ns()
     return True
 
 
-def _check_move(old: Spot, new: Spot, shown: tuple[str, str]) -> None:
-    if any(directory is old.node for directory in new.above):
+def _check_move(source: tuple[Tree, Names], target: tuple[Tree, Names], old: Spot, new: Spot) -> None:
+    (from_tree, from_names), (to_tree, to_names) = source, target
+    shown = from_tree.shown(from_names), to_tree.shown(to_names)
+    if any(directory is old.node for directory in to_tree.above(to_names)):
         raise failure(errno.EINVAL, *shown)
-    if any(directory is new.node for directory in old.above):
+    if any(directory is new.node for directory in from_tree.above(from_names)):
         raise failure(errno.ENOTEMPTY, *shown)
     if new.node is None:
         return

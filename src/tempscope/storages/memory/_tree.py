@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 from stat import S_ISDIR
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 from tempscope._names import MAX_NAME_BYTES
 from tempscope.storages.memory._node import ON_DISK, Directory, File, Node, Volume
@@ -24,6 +24,8 @@ __all__ = ["PLACE", "Found", "Names", "Spot", "Tree", "failure"]
 PLACE = "tempscope-memory"
 """Below this directory, which does not exist, stand the paths of a storage that cannot spill."""
 
+_SHORT = MAX_NAME_BYTES // 4  # characters, of which none has more bytes than four
+
 Names: TypeAlias = tuple[str, ...]
 
 
@@ -34,20 +36,16 @@ def failure(code: int, *shown: str) -> OSError:
 
 class Spot:
     """
-    Where a name leads in memory: its directory, and what it means there, if anything.
+    Where names lead in memory: to a directory, and what the last one means there, if anything.
 
-    ``above`` are the directories from the area's own down to the one that the name stands in.
-    The area's own directory has no *parent*.
+    The area's own directory has no *parent*, and neither has what ends with ``..``: its last name
+    is none that could be taken away.
     """
 
-    __slots__ = ("above", "name", "node", "parent")
+    __slots__ = ("node", "parent")
 
-    def __init__(
-        self, above: list[Directory], parent: Directory | None, name: str, node: Node | None
-    ) -> None:
-        self.above = above
+    def __init__(self, parent: Directory | None, node: Node | None) -> None:
         self.parent = parent
-        self.name = name
         self.node = node
 
 
@@ -130,30 +128,31 @@ class Tree:
         Raises:
             OSError: If the way there does not exist or is no directory, as a kernel says it.
         """
-        return self._walk_back(names) if ".." in names else self._walk(names)
-
-    def _walk(self, names: Names) -> Found:
-        if self.gone:
-            raise failure(errno.ENOENT, self.shown(names))
-        if self.on_disk:
-            return self.real(names)
-        above: list[Directory] = []
-        parent: Directory | None = None
-        node: Node | None = self.root
+        if ".." in names:
+            return self._walk_back(names)
+        if self.gone or self.on_disk:
+            return self._elsewhere(names)
+        parent: Any = None
+        node: Any = self.root
         for name in names:
-            parent = self._enter(node, names)
-            above.append(parent)
-            child = parent.entries.get(name)
-            if child is None:
-                self._check_component(name, names)
+            # The first half of what _check_enter() does, without a call: every operation comes by here.
+            if type(node) is not Directory or not node.mode & 0o100:
+                self._check_enter(node, names)
+            parent = node
+            node = parent.entries.get(name)
+            if node is None:
+                if len(name) > _SHORT or "\0" in name:
+                    self._check_component(name, names)
                 if parent.shadowed and os.path.lexists(self.real(names)):
                     return self.real(names)
-                node = None
-            elif isinstance(child, (File, Directory)):
-                node = child
-            else:
+            elif node is ON_DISK:
                 return self.real(names)
-        return Spot(above, parent, names[-1] if names else "", node)
+        return Spot(parent, node)
+
+    def _elsewhere(self, names: Names) -> Path:
+        if self.gone:
+            raise failure(errno.ENOENT, self.shown(names))
+        return self.real(names)
 
     def _walk_back(self, names: Names) -> Found:
         """Return what *names* with ``..`` in them mean: what is left behind must be a directory."""
@@ -168,26 +167,34 @@ class Tree:
             if not (S_ISDIR(here.stat().st_mode) if isinstance(here, Path) else isinstance(here, Directory)):
                 raise failure(errno.ENOTDIR, self.shown(names))
             inside.pop()
-        found = self._walk(tuple(inside))
+        found = self.find(tuple(inside))
         if names[-1] == "..":
             if isinstance(found, Path):
                 return self.real(names)
-            # Its last component is no name that could be taken away.
             found.parent = None
         return found
 
     def _check_component(self, name: str, names: Names) -> None:
         if "\0" in name:
             raise ValueError("embedded null byte")
-        if len(name) * 4 > MAX_NAME_BYTES and len(os.fsencode(name)) > MAX_NAME_BYTES:
+        if len(os.fsencode(name)) > MAX_NAME_BYTES:
             raise failure(errno.ENAMETOOLONG, self.shown(names))
 
-    def _enter(self, node: Node | None, names: Names) -> Directory:
+    def _check_enter(self, node: object, names: Names) -> None:
         if not isinstance(node, Directory):
             raise failure(errno.ENOENT if node is None else errno.ENOTDIR, self.shown(names))
         if not node.mode & 0o100 and not self.volume.privileged:
             raise failure(errno.EACCES, self.shown(names))
-        return node
+
+    def above(self, names: Names) -> list[Directory]:
+        """Return the directories from the area's own down to the one that the last of *names* is in."""
+        way = [self.root]
+        for name in names[:-1]:
+            if name == "..":
+                way.pop()
+            else:
+                way.append(cast("Directory", way[-1].entries[name]))
+        return way
 
     def existing(self, names: Names) -> Node | Path:
         """Return what is at *names*; raise ``FileNotFoundError`` if nothing is."""
@@ -221,8 +228,7 @@ class Tree:
         node = self.volume.new_file(mode)
         if node is None:
             raise self.volume.no_inode(self.shown(names))
-        node.links = 1
-        parent.entries[spot.name] = node
+        parent.entries[names[-1]] = node
         parent.mtime = parent.ctime = node.mtime
         return node
 
@@ -234,16 +240,17 @@ class Tree:
         node = self.volume.new_directory(mode)
         if node is None:
             raise self.volume.no_inode(self.shown(names))
-        parent.entries[spot.name] = node
+        parent.entries[names[-1]] = node
         parent.mtime = parent.ctime = node.mtime
 
     def changing(self, spot: Spot, names: Names) -> Directory:
         """Return the directory that *spot* is in, if names may be changed there."""
-        if spot.parent is None:
+        parent = spot.parent
+        if parent is None:
             raise failure(errno.EBUSY, self.shown(names))
-        if not spot.parent.mode & 0o200 and not self.volume.privileged:
+        if not parent.mode & 0o200 and not self.volume.privileged:
             raise failure(errno.EACCES, self.shown(names))
-        return spot.parent
+        return parent
 
     # -- removing
 
@@ -257,7 +264,7 @@ class Tree:
         elif isinstance(found.node, Directory):
             raise failure(errno.EISDIR, self.shown(names))
         else:
-            self.drop(self.changing(found, names), found.name, found.node)
+            self.drop(self.changing(found, names), names[-1], found.node)
 
     def drop(self, parent: Directory, name: str, node: File) -> None:
         del parent.entries[name]
@@ -282,9 +289,9 @@ class Tree:
             raise failure(errno.ENOTEMPTY, self.shown(names))
         if node.shadowed:
             os.rmdir(self.shadow(names))
-            parent.entries[found.name] = ON_DISK
+            parent.entries[names[-1]] = ON_DISK
         else:
-            del parent.entries[found.name]
+            del parent.entries[names[-1]]
         self.volume.release(node)
         parent.mtime = parent.ctime = time.time_ns()
 
