@@ -19,7 +19,7 @@ from tempscope.storages.memory._node import ON_DISK, Directory, File, Node, Volu
 from tempscope.storages.memory._spill import Spill
 
 
-__all__ = ["PLACE", "Found", "Names", "Spot", "Tree", "failure"]
+__all__ = ["PLACE", "Found", "Names", "Tree", "failure"]
 
 PLACE = "tempscope-memory"
 """Below this directory, which does not exist, stand the paths of a storage that cannot spill."""
@@ -34,23 +34,14 @@ def failure(code: int, *shown: str) -> OSError:
     return OSError(code, os.strerror(code), *([shown[0]] if len(shown) == 1 else [shown[0], None, shown[1]]))
 
 
-class Spot:
-    """
-    Where names lead in memory: to a directory, and what the last one means there, if anything.
+Found: TypeAlias = tuple[Directory | None, Node | Path | None]
+"""
+Where names lead: the directory that the last one is in, and what it means there.
 
-    The area's own directory has no *parent*, and neither has what ends with ``..``: its last name
-    is none that could be taken away.
-    """
-
-    __slots__ = ("node", "parent")
-
-    def __init__(self, parent: Directory | None, node: Node | None) -> None:
-        self.parent = parent
-        self.node = node
-
-
-Found: TypeAlias = Spot | Path
-"""A spot in memory, or the plain path on the disk where the truth is."""
+That is a node, or nothing, or the plain path on the disk where the truth is.
+The area's own directory is in no directory, and neither is what ends with ``..``: that is no name
+that could be taken away.
+"""
 
 
 class Tree:
@@ -131,7 +122,7 @@ class Tree:
         if ".." in names:
             return self._walk_back(names)
         if self.gone or self.on_disk:
-            return self._elsewhere(names)
+            return None, self._elsewhere(names)
         parent: Any = None
         node: Any = self.root
         for name in names:
@@ -144,10 +135,10 @@ class Tree:
                 if len(name) > _SHORT or "\0" in name:
                     self._check_component(name, names)
                 if parent.shadowed and os.path.lexists(self.real(names)):
-                    return self.real(names)
+                    return None, self.real(names)
             elif node is ON_DISK:
-                return self.real(names)
-        return Spot(parent, node)
+                return None, self.real(names)
+        return parent, node
 
     def _elsewhere(self, names: Names) -> Path:
         if self.gone:
@@ -163,16 +154,14 @@ class Tree:
                 continue
             here = self.existing(tuple(inside))
             if not inside or (isinstance(here, Path) and here.is_symlink()):
-                return self.real(names)
+                return None, self.real(names)
             if not (S_ISDIR(here.stat().st_mode) if isinstance(here, Path) else isinstance(here, Directory)):
                 raise failure(errno.ENOTDIR, self.shown(names))
             inside.pop()
         found = self.find(tuple(inside))
-        if names[-1] == "..":
-            if isinstance(found, Path):
-                return self.real(names)
-            found.parent = None
-        return found
+        if names[-1] != "..":
+            return found
+        return None, self.real(names) if isinstance(found[1], Path) else found[1]
 
     def _check_component(self, name: str, names: Names) -> None:
         if "\0" in name:
@@ -198,12 +187,10 @@ class Tree:
 
     def existing(self, names: Names) -> Node | Path:
         """Return what is at *names*; raise ``FileNotFoundError`` if nothing is."""
-        found = self.find(names)
-        if isinstance(found, Path):
-            return found
-        if found.node is None:
+        node = self.find(names)[1]
+        if node is None:
             raise failure(errno.ENOENT, self.shown(names))
-        return found.node
+        return node
 
     def listing(self, names: Names) -> list[str]:
         """Return the names in a directory, those in memory first."""
@@ -222,9 +209,9 @@ class Tree:
 
     # -- making
 
-    def make_file(self, spot: Spot, mode: int, names: Names) -> File:
-        """Put a new empty file at *spot*, where nothing is."""
-        parent = self.changing(spot, names)
+    def make_file(self, parent: Directory | None, names: Names, mode: int) -> File:
+        """Put a new empty file at *names*, which are found to mean nothing in *parent*."""
+        parent = self.changing(parent, names)
         node = self.volume.new_file(mode)
         if node is None:
             raise self.volume.no_inode(self.shown(names))
@@ -232,20 +219,17 @@ class Tree:
         parent.mtime = parent.ctime = node.mtime
         return node
 
-    def make_directory(self, spot: Spot, mode: int, names: Names) -> None:
-        """Put a new empty directory at *spot*."""
-        if spot.node is not None:
-            raise failure(errno.EEXIST, self.shown(names))
-        parent = self.changing(spot, names)
+    def make_directory(self, parent: Directory | None, names: Names, mode: int) -> None:
+        """Put a new empty directory at *names*, which are found to mean nothing in *parent*."""
+        parent = self.changing(parent, names)
         node = self.volume.new_directory(mode)
         if node is None:
             raise self.volume.no_inode(self.shown(names))
         parent.entries[names[-1]] = node
         parent.mtime = parent.ctime = node.mtime
 
-    def changing(self, spot: Spot, names: Names) -> Directory:
-        """Return the directory that *spot* is in, if names may be changed there."""
-        parent = spot.parent
+    def changing(self, parent: Directory | None, names: Names) -> Directory:
+        """Return *parent*, in which *names* are found, if names may be changed there."""
         if parent is None:
             raise failure(errno.EBUSY, self.shown(names))
         if not parent.mode & 0o200 and not self.volume.privileged:
@@ -256,15 +240,15 @@ class Tree:
 
     def unlink(self, names: Names) -> None:
         """Remove the name of a file."""
-        found = self.find(names)
-        if isinstance(found, Path):
-            found.unlink()
-        elif found.node is None:
+        parent, node = self.find(names)
+        if isinstance(node, File):
+            self.drop(self.changing(parent, names), names[-1], node)
+        elif node is None:
             raise failure(errno.ENOENT, self.shown(names))
-        elif isinstance(found.node, Directory):
+        elif isinstance(node, Directory):
             raise failure(errno.EISDIR, self.shown(names))
         else:
-            self.drop(self.changing(found, names), names[-1], found.node)
+            node.unlink()
 
     def drop(self, parent: Directory, name: str, node: File) -> None:
         del parent.entries[name]
@@ -275,16 +259,15 @@ class Tree:
 
     def rmdir(self, names: Names) -> None:
         """Remove an empty directory."""
-        found = self.find(names)
-        if isinstance(found, Path):
-            found.rmdir()
+        parent, node = self.find(names)
+        if isinstance(node, Path):
+            node.rmdir()
             return
-        node = found.node
         if not isinstance(node, Directory):
             raise failure(errno.ENOENT if node is None else errno.ENOTDIR, self.shown(names))
         if names[-1:] == ("..",):
             raise failure(errno.ENOTEMPTY, self.shown(names))
-        parent = self.changing(found, names)
+        parent = self.changing(parent, names)
         if any(child is not ON_DISK for child in node.entries.values()):
             raise failure(errno.ENOTEMPTY, self.shown(names))
         if node.shadowed:
