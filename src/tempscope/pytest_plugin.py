@@ -35,7 +35,7 @@ _MODES = ("off", "warn", "fail")
 _RETENTION = {
     "tempscope_retention_policy": (
         "",
-        "whose tests' scopes stay: failed, all or none (default: failed, or as tmp_path_retention_policy none)",
+        "whose tests' scopes stay: failed, all or none (default: failed, unless that of tmp_path is none)",
     ),
     "tempscope_retention_count": ("10", "how many tests' scopes stay in one run at most"),
     "tempscope_retention_size": ("1GiB", "how large they may be together: '500MiB', '2GiB'"),
