@@ -7,7 +7,9 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import attrs
@@ -16,19 +18,29 @@ from tempscope import _log
 from tempscope._clock import SystemClock
 from tempscope._closing import ChildExit
 from tempscope._exits import Callback
+from tempscope._names import escape
 from tempscope._outcomes import outcome_of
 from tempscope._outside_paths import OutsidePaths
-from tempscope.errors import ConfigurationError, ScopeBusyError, ScopeClosedError, UnsupportedError
+from tempscope.errors import (
+    ConfigurationError,
+    ForeignPathError,
+    ScopeBusyError,
+    ScopeClosedError,
+    UnsupportedError,
+)
 from tempscope.model import CleanupReport, ScopeRecord, Verdict
-from tempscope.protocols import CommandLease, HandingOver, StagedFile, TempArea, UnnamedFiles
+from tempscope.protocols import CommandLease, HandingOver, Progress, StagedFile, TempArea, UnnamedFiles
+from tempscope.storages._destination import Destination
+from tempscope.storages._publish import publish_unnamed as name_open_file
 
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from tempscope._scope import Scope
+    from tempscope.manager import TempFileManager
 
-__all__ = ["detach", "popen_kwargs", "take_up", "unnamed_file"]
+__all__ = ["detach", "popen_kwargs", "publish_unnamed", "take_up", "unnamed_file"]
 
 _CLOCK = SystemClock()
 _DIRECTORY_VARIABLES = ("TMPDIR", "TMP", "TEMP")
@@ -172,6 +184,48 @@ def unnamed_file(
         file.close()
         raise ConfigurationError(f"unnamed_file cannot open text so: {error}") from error
     return text
+
+
+def publish_unnamed(
+    scope: TempFileManager,
+    file: IO[Any],
+    destination: Path,
+    *,
+    overwrite: bool,
+    durable: bool,
+    mode: int | None,
+    progress: Progress | None,
+) -> Path:
+    """Give *file*, which is open and has no name, one at *destination*."""
+    if file.closed:
+        raise ForeignPathError("the file is closed, so nothing is left that could be published")
+    file.flush()
+    below = getattr(file, "buffer", file)
+    if isinstance(getattr(below, "raw", below), io.FileIO):
+        if destination.is_relative_to(scope.directory):
+            raise ForeignPathError(
+                f"{escape(str(destination))!r} is inside the scope: publish to a place that outlives it",
+                path=destination,
+            )
+        place = Destination(os.path.abspath(destination), overwrite, durable)
+        name_open_file(below.fileno(), place, mode=mode, progress=progress)
+        return destination
+    # No file of the system's: one with a name takes its content.
+    if not below.readable():
+        raise UnsupportedError("a file in memory that only writes cannot be published: open it with 'w+b'")
+    path, position = scope.new_file(), below.tell()
+    try:
+        below.seek(0)
+        with path.open("wb") as copy:
+            shutil.copyfileobj(below, copy)
+        return scope._usable_area().give_out(
+            path, destination, overwrite=overwrite, durable=durable, mode=mode, progress=progress
+        )
+    except BaseException:
+        scope._usable_area().delete(path)
+        raise
+    finally:
+        below.seek(position)
 
 
 def _is_for_a_new_file(mode: str) -> bool:

@@ -327,7 +327,7 @@ class TempFileManager(Scope):
 
     def publish(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | IO[Any],
         destination: str | os.PathLike[str],
         *,
         overwrite: bool = True,
@@ -343,7 +343,8 @@ class TempFileManager(Scope):
         What came in by hard link is published as a reflink or copy, so that it is no alias.
 
         Args:
-            path: A path of this scope.
+            path: A path of this scope, or an open file of :meth:`unnamed_file`, which gets its name in
+                one step where the system can, stays open, and if it is in memory must be readable.
 
             destination: Where it shall be; its directory exists.
 
@@ -371,14 +372,14 @@ class TempFileManager(Scope):
 
             StorageError: If the system refuses otherwise.
         """
+        place = _absolute(destination, "destination")
+        if not isinstance(path, str | os.PathLike):
+            return _sharing.publish_unnamed(
+                self, path, place, overwrite=overwrite, durable=durable, mode=mode, progress=progress
+            )
         ours = _as_path(path)
         published = self._usable_area().give_out(
-            ours,
-            _absolute(destination, "destination"),
-            overwrite=overwrite,
-            durable=durable,
-            mode=mode,
-            progress=progress,
+            ours, place, overwrite=overwrite, durable=durable, mode=mode, progress=progress
         )
         self._free_name(ours)
         _log.debug("file published", scope=self._shown, path=published)
@@ -667,7 +668,7 @@ class TempFileManager(Scope):
 
     async def apublish(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | IO[Any],
         destination: str | os.PathLike[str],
         *,
         overwrite: bool = True,

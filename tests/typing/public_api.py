@@ -98,6 +98,7 @@ def use_by_with(scopes: TempScopes) -> None:
         assert_type(manager.new_dir(), Path)
         assert_type(manager.stage("in.mkv"), StagedFile)
         assert_type(manager.publish(Path("a"), "out.mkv", overwrite=False), Path)
+        assert_type(manager.publish(manager.unnamed_file(), "out.mkv"), Path)
         assert_type(manager.keep(Path("a")), Path)
         assert_type(manager.unnamed_file("w+", encoding="utf-8"), IO[Any])
         assert_type(manager.popen_kwargs(env={"A": "b"}, pass_fds=[0]), dict[str, Any])
