@@ -620,13 +620,15 @@ def test_an_unreadable_line_about_an_input_is_ignored(
             {"source": "relative"},
             {"linked": [1, 2]},
             {"linked": "no"},
-            {"linked": [1, 2, 3, 4, True]},
+            {"linked": [1, 2, 3, 4, True, ""]},
+            {"linked": [1, 2, 3, 4, 5, 6]},
+            {"linked": [1, 2, 3, 4, 5, "no digits"]},
         ]
         file.write_text(
             "".join(json.dumps(good | each) + "\n" for each in bad) + "not JSON\n" + json.dumps(good) + "\n"
         )
         again = TempScopes(storage).attach(token)
-        assert len(caplog.messages) == 7
+        assert len(caplog.messages) == 9
         assert again._staged is not None
         assert len(again._staged) == 1
         (again.directory / "source").write_text("x")

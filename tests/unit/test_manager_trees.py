@@ -134,3 +134,17 @@ def test_a_source_under_its_own_name(tree: Path, tmp_path: Path) -> None:
         job.publish(staged.path, source)
         assert source.read_bytes() == b"content"
         assert source.stat().st_nlink == 1
+
+
+def test_a_linked_tree_is_verified_by_whoever_takes_it_over(tree: Path, tmp_path: Path) -> None:
+    """Row 99: what is known of every linked file of a tree, its content too, goes with a scope."""
+    os.utime(tree / "sub" / "file", ns=(1, 1))
+    with HardlinkStorage(tmp_path / "base", verify_content=True) as storage:
+        job = TempScopes(storage).open()
+        job.stage(tree)
+        taken = TempScopes(storage).attach(job.detach())
+        (taken.directory / "tree" / "sub" / "file").write_bytes(b"CONTENT")
+        os.utime(tree / "sub" / "file", ns=(1, 1))
+        with pytest.raises(StagedSourceChangedError) as caught:
+            taken.close()
+    assert caught.value.changed == ("content",)
