@@ -62,6 +62,10 @@ class OutsidePaths:
         _log.debug("outside path unregistered", path=path)
         return True
 
+    def paths(self) -> list[str]:
+        """Return what is registered, in the order of registration."""
+        return list(self._paths)
+
     def remove_all(self, protected: Iterable[Identity] = ()) -> Iterator[Removal]:
         """
         Delete them one by one, newest first, and tell of each.
