@@ -33,7 +33,7 @@ async def run(application: Application, server: Recordings, output: Path) -> int
         return f"{transcript.parts} parts with words, published to {transcript.path}"
 
     cancelled = asyncio.create_task(job("stalling"))
-    others = [asyncio.create_task(job(*each)) for each in (("talk",), ("stalling", 1.0), ("cut-off",))]
+    others = map(asyncio.create_task, [job("talk"), job("stalling", 1.0), job("cut-off")])
     await asyncio.to_thread(server.stalled.wait)
     cancelled.cancel()
     for name, answer in zip(
