@@ -25,7 +25,7 @@ from tempscope.storages._failure import storage_error
 from tempscope.storages._identity import Identity
 from tempscope.storages._instance import Instance, is_named
 from tempscope.storages._journal import OutsidePath
-from tempscope.storages._registry import instance_for, leave_all
+from tempscope.storages._registry import instance_for, instance_here, leave_all
 from tempscope.storages._scan import DiskSweep, scan
 from tempscope.storages._start_sweep import sweep_at_start
 from tempscope.storages._token import new_token
@@ -167,21 +167,27 @@ class LocalDiskStorage:
                 instance.journal.add_tracked(by, each)
         return instance
 
+    def _instance_here(self) -> Instance | None:
+        """Return this process's instance if there is one, whichever storage of the process made it."""
+        instance = self._used
+        if instance is not None and instance.pid == os.getpid():
+            return instance
+        return instance_here(self._base_dir)
+
     def untrack(self, path: Path, by: str) -> None:
         """Take *path* out of the journal, as far as *by* is concerned."""
-        instance = self._used
-        if instance is None or instance.pid != os.getpid():
-            return
         try:
-            instance.check()
-            instance.journal.drop_tracked(by, os.fspath(path))
+            instance = self._instance_here()
+            if instance is not None:
+                instance.check()
+                instance.journal.drop_tracked(by, os.fspath(path))
         except (OSError, ValueError) as error:
             _log.warn("a path could not be taken out of the journal", error=type(error).__name__)
 
     def tracked(self, *, everywhere: bool = False) -> Iterable[TrackedPath]:
         """Tell what this process tracks, and then what the others under our root do or did."""
-        instance = self._used
-        if instance is not None and instance.pid == os.getpid():
+        instance = self._instance_here()
+        if instance is not None:
             for by, each in instance.journal.tracked():
                 yield TrackedPath(each.path, str(each.identity or ""), by, "this process")
         if everywhere:

@@ -74,6 +74,17 @@ def test_what_this_process_tracks(storage: LocalDiskStorage, tmp_path: Path) -> 
     assert list(storage.tracked(everywhere=True)) == []
 
 
+def test_two_storages_of_one_process(storage: LocalDiskStorage, base: Path) -> None:
+    """Storages on one root share what the process tracks, also one that was not used before."""
+    track(storage, "/one")
+    other = LocalDiskStorage(base)
+    assert [(each.path, each.tracker) for each in other.tracked(everywhere=True)] == [
+        ("/one", "this process")
+    ]
+    other.untrack(Path("/one"), "me")
+    assert list(storage.tracked(everywhere=True)) == []
+
+
 def test_what_a_dead_process_tracked(storage: LocalDiskStorage, base: Path) -> None:
     """Of a dead process what it tracked is told, and not what it registered."""
     track(storage, "/tracked")
