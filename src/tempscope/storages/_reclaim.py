@@ -22,7 +22,7 @@ from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._instance import identity_of, is_area_name, is_named
 from tempscope.storages._journal import OutsidePath, read_journal
-from tempscope.storages._measure import measure
+from tempscope.storages._measure import measure, measure_kept
 from tempscope.storages._openat2 import let_in, open_subdirectory
 from tempscope.storages._outside import remove_outside
 from tempscope.storages._record_file import read_record, write_record
@@ -173,7 +173,7 @@ class Reclaiming:
         token = record.token if is_token(record.token) else new_token()
         if dry_run:
             return _kept(self._path(f"k-{token}"), verdict.reason)
-        kept = attrs.evolve(record, state="retained", verdict=verdict, usage=measure(directory.fd))
+        kept = attrs.evolve(record, state="retained", verdict=verdict, usage=measure_kept(directory.fd))
         try:
             self._move_to_kept(directory, parent_fd, name, attrs.evolve(kept, token=token))
         except OSError as error:

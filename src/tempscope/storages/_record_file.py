@@ -12,6 +12,7 @@ import os
 
 from tempscope.model import ScopeRecord
 from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._openat2 import make_private
 from tempscope.storages._records import MAX_RECORD_BYTES, decode_record, encode_record
 
 
@@ -37,6 +38,8 @@ def write_record(dir_fd: int, record: ScopeRecord) -> None:
             data = encode_record(record)
             if os.write(file.fd, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            make_private(file.fd)
+            file.finish()
         os.rename(_NEW, RECORD, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except OSError:
         _remove_new(dir_fd)

@@ -24,6 +24,7 @@ from tempscope.model import Entry, Instant, Removal, ScopeRecord, ScopeState, Ve
 from tempscope.storages import _lock
 from tempscope.storages._delete import BUDGET
 from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._failure import storage_error
 from tempscope.storages._holders import heirs, holders
 from tempscope.storages._instance import is_area_name, is_named
 from tempscope.storages._journal import JournalContent, read_journal
@@ -64,6 +65,8 @@ class DiskSweep:
 
     Raises:
         BaseDirectoryError: On entering, if the root cannot be ours.
+
+        StorageError: On entering, if its locks cannot be tried.
     """
 
     def __init__(
@@ -87,7 +90,13 @@ class DiskSweep:
     def __enter__(self) -> Self:
         root = self._root = find_root(self._base_dir)
         if root is not None:
-            self._trust = trust_in(root.fd, vouched=self._trust_locks)
+            try:
+                self._trust = trust_in(root.fd, vouched=self._trust_locks)
+            except OSError as error:
+                root.close()
+                raise storage_error(
+                    error, f"the locks in {escape(root.path)!r} cannot be tried", path=root.path
+                ) from error
             self._reclaiming = Reclaiming(root, self._trust, self._budget)
         return self
 
@@ -123,18 +132,24 @@ class DiskSweep:
                 if not is_token(name[2:]) or (name[:2] != "i-" and name[:2] not in _STATES):
                     if name != MARKER:
                         self._leave(name, "it has no name of ours")
-                elif not self._open(root, name, descriptor):
-                    continue
-                elif name[:2] != "i-":
-                    yield from self._standing_alone(root, name, descriptor)
-                elif (state := _lock.seize(descriptor.fd)) != "busy":
-                    yield from self._unheld(root, name, descriptor, state)
-                else:
-                    self._live += 1
-                    if self._look_into_the_living:
-                        yield from self._living(root, name, descriptor)
-                    elif name in asked:
-                        self._note_heirs(name, descriptor)
+                elif self._open(root, name, descriptor):
+                    try:
+                        yield from self._found(root, name, descriptor, ask=name in asked)
+                    except OSError as error:
+                        reason = f"it cannot be looked at: {os.strerror(error.errno or errno.EIO)}"
+                        self._leave(name, reason, error.errno)
+
+    def _found(self, root: Root, name: str, descriptor: Descriptor, *, ask: bool) -> Iterator[ScopeRecord]:
+        if name[:2] != "i-":
+            yield from self._standing_alone(root, name, descriptor)
+        elif (state := _lock.seize(descriptor.fd)) != "busy":
+            yield from self._unheld(root, name, descriptor, state)
+        else:
+            self._live += 1
+            if self._look_into_the_living:
+                yield from self._living(root, name, descriptor)
+            elif ask:
+                self._note_heirs(name, descriptor)
 
     def _leave(self, name: str, reason: str, code: int | None = None) -> None:
         assert self._root is not None

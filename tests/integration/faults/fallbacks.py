@@ -47,12 +47,12 @@ FALLBACKS = (
         r"/\.tempscope-root>",
         "the file is the mark; what it says and its mode are for people",
     ),
-    # -- the sweep at start, while the first file of a storage is made
+    # -- the sweep at start, of which the program tells when it begins and ends
     Fallback(
-        "openat|newfstatat|read|fcntl|getdents64|flock",
-        r'^([67]<[^>]*/(base|fresh|tempscope-\d+)(/|>)|.*"/proc/self/(fdinfo/\d+|mountinfo)"|.*O_PATH|6</proc/)',
+        "openat|newfstatat|read|fcntl|getdents64|flock|lseek|ioctl|close",
+        "",
         "the sweep at start is a favour to others, for a short while: the next sweep does what it could not",
-        phases=("BEGIN", "STARTED"),
+        phases=("SWEEPING",),
     ),
     # -- the lease
     Fallback("flock", r"/tempscope-\d+>", "the root's lock only keeps systemd-tmpfiles from an empty root"),
@@ -87,9 +87,11 @@ FALLBACKS = (
     # -- registered paths
     Fallback(
         "statx",
-        r'[/"](registered|replaced)"',
-        "without a birth time the living process goes by device and inode, and a sweep keeps and tells",
+        r'/(registered|replaced)"',
+        "registered without a birth time, the living process goes by device and inode, and a sweep keeps it",
+        phases=("COPIED", "REGISTERED"),
     ),
+    Fallback("statx", r'"replaced"', "its inode is another one, which is enough: it stays and is told"),
     Fallback(
         "name_to_handle_at",
         r"registered|replaced",

@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from tempscope.model import Removal
+from tempscope.storages import _identity
 from tempscope.storages._identity import Identity, identify
 from tempscope.storages._outside import remove_outside
 from tempscope.storages._token import new_token
@@ -132,3 +133,15 @@ def test_a_dry_run_touches_nothing(path):
     """Row 109: a dry run says what would go, and leaves it."""
     assert remove_outside(path, known(path), dry_run=True).removed == 1
     assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("sweeping", [False, True])
+def test_an_unknown_birth_time_decides_nothing(path, sweeping, mocker):
+    """Row 16: a birth time that cannot be read is not another one: the path stays, and that is a failure."""
+    identity = known(path)
+    mocker.patch.object(type(_identity._kernel()), "birth", return_value=0)
+    removal = remove_outside(path, identity, sweeping=sweeping)
+    assert (removal.removed, removal.failed) == (0, 1)
+    assert "birth time cannot be read" in removal.entries[0].reason
+    mocker.stopall()
+    assert remove_outside(path, identity, sweeping=sweeping).removed == 1

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tempscope.errors import BaseDirectoryError
+from tempscope.errors import BaseDirectoryError, StorageFull
 from tempscope.model import Instant, Outcome, Removal, ScopeRecord, Verdict
 from tempscope.storages import _lock, _reclaim, _scan
 from tempscope.storages._identity import identify
@@ -161,6 +161,41 @@ def test_an_instance_that_cannot_be_read(
         assert failure.failed == 1
         assert failure.entries[0].errno == errno.EIO
     assert below(home) == ["a1", "a1/file", "journal", "owner"]
+
+
+def test_an_error_about_one_thing(
+    storage: LocalDiskStorage, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 16: a directory of which the system says nothing is left alone and told; the sweep goes on."""
+    root = files_in(storage, "file").parent.parent
+    for token in TOKENS[:2]:
+        (root / f"k-{token}").mkdir(mode=0o700)
+    real, inode = os.fstat, (root / f"k-{TOKENS[0]}").stat().st_ino
+
+    def broken(fd: int) -> os.stat_result:
+        status = real(fd)
+        if status.st_ino == inode:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return status
+
+    with DiskSweep(str(base)) as sweep, monkeypatch.context() as patch:
+        patch.setattr(_scan.os, "fstat", broken)
+        assert told(sweep) == [("retained", f"k-{TOKENS[1]}")]
+        assert reasons(sweep) == {f"k-{TOKENS[0]}": "it cannot be looked at: Input/output error"}
+
+
+def test_locks_that_cannot_be_tried(
+    storage: LocalDiskStorage, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7: without a descriptor even for the root a sweep is refused with what is wrong."""
+    files_in(storage, "file")
+
+    def refused(root_fd: int, *, vouched: bool) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(_scan, "trust_in", refused)
+    with pytest.raises(StorageFull, match=r"cannot be tried: .*ulimit -n"), DiskSweep(str(base)):
+        pass
 
 
 def test_a_living_instance_that_cannot_be_read(
