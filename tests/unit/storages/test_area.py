@@ -97,7 +97,7 @@ def test_an_area_never_used_is_removed_without_a_trace(area: LocalArea, tmp_path
 
 
 def test_modes(made: LocalArea) -> None:
-    """Trap: files have mode 0600 and directories 0700, exact names included."""
+    """Security rule 3. Trap 43: files have mode 0600 and directories 0700, exact names included."""
     assert mode(made.directory) == 0o700
     assert mode(made.directory / "file") == 0o600
     assert mode(made.create_dir("directory")) == 0o700

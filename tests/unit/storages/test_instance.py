@@ -359,6 +359,35 @@ def test_an_error_is_no_lost_lease(instance: Instance, monkeypatch: pytest.Monke
     assert not lock_is_free(instance.path)
 
 
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_stale_handle(instance: Instance, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Row 25: on ESTALE the directories are opened again once; if that does not help it is a lost lease."""
+    real, left = os.stat, [times]
+
+    def stale(name: str, **options: Any) -> os.stat_result:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(name, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_instance.os, "stat", stale)
+        if times == 1:
+            instance.check()
+        else:
+            with pytest.raises(LeaseLostError):
+                instance.check()
+    assert instance.lost is (times > 1)
+    assert not lock_is_free(instance.path)
+
+
+def test_opening_and_closing_the_locked_directory_frees_nothing(instance: Instance) -> None:
+    """Trap 5: POSIX record locks go when any descriptor of the file is closed; this lock does not."""
+    for _ in range(2):
+        os.close(os.open(instance.path, os.O_RDONLY))
+        assert not lock_is_free(instance.path)
+
+
 def test_an_error_while_taking_a_lease_again(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
     """L4, row 16: a lease whose descriptors were closed is taken again as soon as the system lets us."""
     close_all(instance)

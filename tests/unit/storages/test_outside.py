@@ -41,7 +41,7 @@ def test_what_still_is_what_was_registered_goes(path, sweeping):
 
 
 def test_a_directory_a_link_and_a_dangling_link_go(tmp_path):
-    """A directory goes with all in it; a link, dangling too, goes by its own name. Trap: dangling symlink."""
+    """A directory goes with all in it; a link, dangling too, goes by its own name. Trap 40: dangling link."""
     (tmp_path / "d" / "e").mkdir(parents=True)
     (tmp_path / "target").write_text("x")
     (tmp_path / "link").symlink_to("target")

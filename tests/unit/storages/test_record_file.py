@@ -47,7 +47,7 @@ def test_nothing_to_read(fd: int, tmp_path: Path) -> None:
 
 
 def test_what_stands_in_its_place_is_not_written_through(fd: int, tmp_path: Path) -> None:
-    """P2, rule 10: a link or a FIFO under the record's names is replaced, never opened."""
+    """P2, security rule 10: a link or a FIFO under the record's names is replaced, never opened."""
     outside = tmp_path / "outside"
     outside.write_bytes(b"precious")
     (tmp_path / f"{RECORD}.new").symlink_to(outside)

@@ -219,7 +219,12 @@ def test_a_living_instance_that_cannot_be_read(
 
 @needs_root
 def test_what_is_left_alone(base: Path, tmp_path: Path) -> None:
-    """Row 91, trap: unknown names, links, FIFOs, sockets and other users' things are told and untouched."""
+    """
+    Row 91, trap: unknown names, links, FIFOs, sockets and other users' things are told and untouched.
+
+    Trap 12: another program's files of the same shape.
+    Trap 41: a match that ignores case deletes neighbours.
+    """
     root = base / f"tempscope-{os.geteuid()}"
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -373,7 +378,7 @@ def test_nobody_can_be_named(storage: LocalDiskStorage, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("change", ["boot_id", "pid_namespace", "no owner"])
 def test_an_owner_from_elsewhere_is_not_judged(storage: LocalDiskStorage, change: str) -> None:
-    """Trap: an owner of another boot or pid namespace, or of none, is never judged by its number."""
+    """Trap 19: an owner of another boot or pid namespace, or of none, is never judged by its number."""
     home = files_in(storage, "file").parent
     owner_died(home)
     if change == "no owner":
@@ -523,7 +528,7 @@ def after_the_lock(monkeypatch: pytest.MonkeyPatch, home: Path, act: Callable[[]
 def test_an_instance_that_was_replaced(
     storage: LocalDiskStorage, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """P1, rule 4: a directory that took the place of the one that was locked is left alone."""
+    """P1, security rule 4: a directory that took the place of the one that was locked is left alone."""
     home = files_in(storage, "file").parent
     abandon(storage)
 
@@ -578,7 +583,7 @@ def test_what_is_gone_is_nothing(base: Path, root: Path) -> None:
     ],
 )
 def test_records_that_lead_elsewhere(base: Path, root: Path, place: str) -> None:
-    """Rule 5: a record whose directory is none that a sweep may touch is refused, whatever it says."""
+    """Security rule 5: a record whose directory no sweep may touch is refused, whatever it says."""
     directory = {"": None, "elsewhere": base}.get(place, root / place)
     with DiskSweep(str(base)) as sweep:
         removal = sweep.reclaim(attrs.evolve(record_of(), directory=directory), DELETE)
@@ -587,7 +592,11 @@ def test_records_that_lead_elsewhere(base: Path, root: Path, place: str) -> None
 
 
 def test_a_command_that_still_works(storage: LocalDiskStorage, base: Path) -> None:
-    """Row 15, L3: a scope whose directory a command still holds is left, and its instance with it."""
+    """
+    Row 15, L3: a scope whose directory a command still holds is left, and its instance with it.
+
+    Trap 9: the owner is dead, its commands still write.
+    """
     held, free = files_in(storage, "held"), files_in(storage, "free")
     home = abandon(storage)
     lease = os.open(held, os.O_RDONLY)
