@@ -119,7 +119,7 @@ def identity_of(fd: int) -> tuple[int, int]:
 def is_own(descriptor: Descriptor, identity: tuple[int, int]) -> bool:
     """Return whether *descriptor* still is what it was; False also where the system does not say."""
     try:
-        return identity_of(descriptor.fd) == identity
+        return not descriptor.closed and identity_of(descriptor.fd) == identity
     except (OSError, ValueError):
         return False
 

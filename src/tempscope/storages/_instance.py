@@ -33,7 +33,7 @@ from tempscope.storages._root import Root
 if TYPE_CHECKING:
     from tempscope.storages._area_directory import AreaDirectory
 
-__all__ = ["GONE", "Instance", "close_own", "identity_of", "is_area_name", "is_named"]
+__all__ = ["GONE", "Instance", "close_own", "identity_of", "is_area_name", "is_named", "is_own"]
 
 GONE = frozenset([errno.ENOENT, errno.EBADF, errno.ENOTDIR, errno.ELOOP, errno.ESTALE])
 """What the system says when a directory, or a descriptor of it, is not there any more."""
