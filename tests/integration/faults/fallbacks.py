@@ -62,6 +62,8 @@ FALLBACKS = (
         r'^(\d+<[^>]*/(i-\w+|journal|a\d+|k-\w+|tempscope-\d+)>(\(deleted\))?, "",|4<[^>]*>, "i-\w+")',
         "whether a descriptor still is ours could not be seen: it is opened again, or left alone at the end",
     ),
+    # -- the reserve of descriptors
+    Fallback("openat", r'/i-\w+>, "\."', "a reserve that is not full is filled when the next scope ends"),
     # -- the owner's record
     Fallback(
         "readlink|openat|newfstatat|ioctl|lseek|read|close",
@@ -83,13 +85,18 @@ FALLBACKS = (
     Fallback(
         "statx|name_to_handle_at", r"/outside/source", "a staged source is known by device and inode alone"
     ),
+    Fallback(
+        "newfstatat",
+        r'"\.tempscope-\w+", .*AT_SYMLINK_NOFOLLOW\)',
+        "whether a copy's own name is gone could not be seen: the journal keeps it, for the sweep",
+    ),
     Fallback("close", r"/(source|result|copy)>", "the file was only read, or was synced before"),
     # -- registered paths
     Fallback(
         "statx",
         r'/(registered|replaced)"',
-        "registered without a birth time, the living process goes by device and inode, and a sweep keeps it",
-        phases=("COPIED", "REGISTERED"),
+        "registered without a birth time, the living process goes by device and inode, and a sweep keeps it; "
+        "whether it is a staged source is known by these alone",
     ),
     Fallback("statx", r'"replaced"', "its inode is another one, which is enough: it stays and is told"),
     Fallback(
