@@ -115,8 +115,15 @@ FALLBACKS = (
     Fallback("unlinkat", r'"tempscope_3.tmp", 0\)', "the deleter tries again, its own way"),
     Fallback(
         "fcntl|getdents64|newfstatat|openat2|openat",
-        r"/(tempscope_2|deeper)",
-        "out of descriptors: the deleter gives back those that it kept, and goes on",
+        r'/(tempscope_2|deeper)|/a\d+>, ("[^"]*", (\{flags=)?O_RDONLY|F_|0x)|^\d+<[^>]*/i-\w+>, (F_|0x)',
+        "out of descriptors: the deleter, or the reserve, gives one back, and it is done again",
+        ("EMFILE",),
+    ),
+    Fallback("openat", r'/outside", .*O_PATH', "out of descriptors: the reserve gives one back", ("EMFILE",)),
+    Fallback(
+        "openat|newfstatat|write|close|renameat",
+        r'[/"]\.tempscope-record\.new[>"]',
+        "out of descriptors: the reserve gives one back, and the record is written again",
         ("EMFILE",),
     ),
     Fallback(
