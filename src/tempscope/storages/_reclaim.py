@@ -47,7 +47,7 @@ class Reclaiming:
     Lives as long as the root is open; used by one thread.
     """
 
-    __slots__ = ("_budget", "_held", "_root", "_staying", "_trust")
+    __slots__ = ("_budget", "_held", "_root", "_staying", "_trust", "_unreadable")
 
     def __init__(self, root: Root, trust: Trust, budget: int) -> None:
         self._root = root
@@ -55,6 +55,7 @@ class Reclaiming:
         self._budget = budget
         self._held: tuple[str, Descriptor] | None = None
         self._staying: set[str] = set()
+        self._unreadable: set[str] = set()
 
     @contextmanager
     def holding(self, name: str, descriptor: Descriptor) -> Iterator[None]:
@@ -64,6 +65,10 @@ class Reclaiming:
             yield
         finally:
             self._held = None
+
+    def leave(self, name: str) -> None:
+        """Know that the journal of the instance *name* could not be read when its scopes were to be told."""
+        self._unreadable.add(name)
 
     def run(self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool) -> Removal:
         """Delete, or keep on, what *record* tells, if at this moment nobody holds it."""
@@ -191,7 +196,7 @@ class Reclaiming:
     def _instance(self, name: str, held: Descriptor, dry_run: bool) -> Removal:
         """Settle the outside paths of a dead instance, then remove it, unless scopes are still in it."""
         journal = read_journal(held.fd)
-        if journal.unreadable:
+        if journal.unreadable or name in self._unreadable:
             reason = "its journal cannot be read, so nothing of it is touched"
             return Removal(failed=1, entries=(Entry(escape(self._path(name)), "failed", reason),))
         if name in self._staying or (not dry_run and any(map(is_area_name, os.listdir(held.fd)))):

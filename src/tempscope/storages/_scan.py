@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -211,7 +211,9 @@ class DiskSweep:
     def _dead(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
         home = Path(root.path, name)
         try:
-            yield from _areas(descriptor.fd, home, "orphaned")
+            if not (yield from _areas(descriptor.fd, home, "orphaned")):
+                assert self._reclaiming is not None
+                self._reclaiming.leave(name)
         except OSError as error:
             reason = f"its scopes cannot be listed: {os.strerror(error.errno or errno.EIO)}"
             self._leave(name, reason, error.errno)
@@ -250,17 +252,18 @@ def _some_of(names: list[str]) -> list[str]:
     return (names[start:] + names[:start])[:_ASKED_FOR_HEIRS]
 
 
-def _areas(fd: int, home: Path, state: ScopeState) -> Iterator[ScopeRecord]:
-    """Tell the scopes in the instance *fd*, whose directory is *home*."""
+def _areas(fd: int, home: Path, state: ScopeState) -> Generator[ScopeRecord, None, bool]:
+    """Tell the scopes in the instance *fd*, whose directory is *home*; returns whether that was possible."""
     names = sorted(filter(is_area_name, os.listdir(fd)), key=lambda name: int(name[1:]))
     journal = read_journal(fd) if names else JournalContent()
     if journal.unreadable and state == "orphaned":
         # The journal knows what is to be kept; its instance, which comes next, is left alone and told.
-        return
+        return False
     owner = read_owner(fd) if names else None
     for name in names:
         record = journal.areas.get(name) or _unknown(name)
         yield attrs.evolve(record, state=state, directory=home / name, owner=record.owner or owner)
+    return True
 
 
 def _live_areas(fd: int, home: Path) -> Iterator[ScopeRecord]:
