@@ -174,8 +174,8 @@ def leave(instance: Instance, user: int = 0) -> None:
         if instance.users <= {user}:
             # Done again by the next call if an interrupt cuts it short: the user is still known.
             instance.remove()
-            if len(_registry.instances) == 1:
-                _reserve.give_all_back()
+            # It may stand in this directory, whose file system somebody may want to unmount.
+            _reserve.give_all_back()
             _registry.instances.pop(instance.root.identity, None)
         instance.users.discard(user)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -128,6 +129,33 @@ def test_a_sweep_with_few_descriptors(tmp_path: Path) -> None:
         owner()
     os.waitpid(pid, 0)
     assert in_child(job) == [1, 0, 0]
+
+
+def test_a_closed_storage_holds_nothing(tmp_path: Path) -> None:
+    """What a storage's file system is asked to let go of is let go of, whatever other storages are open."""
+
+    def held(base: str) -> list[str]:
+        found = []
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(f"/proc/self/fd/{number}"))
+        return [path for path in found if path.startswith(str(tmp_path / base))]
+
+    def job() -> list[int]:
+        one, two = (LocalDiskStorage(tmp_path / base) for base in ("one", "two"))
+        for storage in (one, two):
+            TempScopes(storage).open().new_file()
+        assert len(held("one")) > len(held("two")) > 0
+        one.close()
+        with TempScopes(two).open() as job:
+            job.new_file()
+        two_held = len(held("two"))
+        two.close()
+        return [len(held("one")), two_held, len(held("two"))]
+
+    one, two, after = in_child(job)
+    assert (one, after) == (0, 0)
+    assert two >= 6
 
 
 @pytest.mark.usefixtures("own_reserve")
