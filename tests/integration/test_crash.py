@@ -387,6 +387,50 @@ storage.close()
     assert names_in(base) == [".tempscope-root"]
 
 
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_system_without_random_numbers(base: Path, tmp_path: Path) -> None:
+    """Row 36: without getrandom(2) names come from another source of the system's, and are never the same."""
+    program = "import sys, tempscope; print(tempscope.TempFileManager(base_dir=sys.argv[1]).new_file())"
+    log, names = tmp_path / "log", set()
+    inject = ["-e", "signal=none", "-e", "trace=getrandom", "-e", "inject=getrandom:error=ENOSYS:when=3+"]
+    for _ in range(2):
+        done = subprocess.run(
+            ["strace", "-f", "-qq", "-o", log, *inject, sys.executable, "-c", program, base],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "INJECTED" in log.read_text(encoding="utf-8")
+        names.add(Path(done.stdout).parts[-3])
+    assert len(names) == 2
+    assert names_in(base) == [".tempscope-root"]
+
+
+def test_interrupted_calls_are_done_again(base: Path) -> None:
+    """Row 23: a program that signals interrupt all the time, with a handler that returns, goes on."""
+    program = """
+import signal, sys, time
+import tempscope
+count = 0
+def handler(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+with tempscope.LocalDiskStorage(sys.argv[1]) as storage:
+    scopes, rounds = tempscope.TempScopes(storage), 0
+    while count < 300:
+        with scopes.open() as job:
+            (job.new_dir() / "inner").mkdir()
+            job.publish(job.new_file(), sys.argv[1] + "/published")
+        assert job.report.complete
+        tempscope.sweep(sys.argv[1])
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    subprocess.run([sys.executable, "-c", program, base], check=True, timeout=60)
+    assert names_in(base) == [".tempscope-root"]
+
+
 def test_a_child_inherits_the_lease(base: Path, outside: Path, owners: list[Owner]) -> None:
     """Trap 11: a lease that a child inherited past its hooks is told with its holder, and ends with that."""
     then = """
