@@ -229,6 +229,7 @@ class AreaDirectory(ABC):
     def _end(self, state: str, instance: Instance) -> None:
         self._state = state
         self._forget_descriptor()
+        instance.take_back(self._name)
         if not instance.lost:
             instance.journal.drop_area(self._name)
             fill(instance.fd)

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from tempscope.model import Removal
-from tempscope.storages import _identity
+from tempscope.storages import _outside
 from tempscope.storages._identity import Identity, identify
 from tempscope.storages._outside import remove_outside
 from tempscope.storages._token import new_token
@@ -78,6 +78,18 @@ def test_without_a_birth_time(path):
     assert remove_outside(path, identity).removed == 1
 
 
+@pytest.mark.parametrize("sweeping", [False, True])
+def test_an_unknown_birth_time_decides_nothing(path, sweeping, monkeypatch):
+    """P4, row 16: a birth time that cannot be read decides nothing: the path stays, as a failure."""
+    before = known(path)
+    blind = lambda *args, **options: attrs.evolve(identify(*args, **options), birth=0)  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr(_outside, "identify", blind)
+        assert remove_outside(path, before, sweeping=sweeping).failed == 1
+        assert remove_outside(path, attrs.evolve(before, inode=1), sweeping=sweeping).skipped == 1
+    assert remove_outside(path, before, sweeping=sweeping).removed == 1
+
+
 def test_registered_before_it_existed(path, tmp_path):
     """
     What was not there when it was registered is deleted by the living process only.
@@ -133,15 +145,3 @@ def test_a_dry_run_touches_nothing(path):
     """Row 109: a dry run says what would go, and leaves it."""
     assert remove_outside(path, known(path), dry_run=True).removed == 1
     assert os.path.exists(path)
-
-
-@pytest.mark.parametrize("sweeping", [False, True])
-def test_an_unknown_birth_time_decides_nothing(path, sweeping, mocker):
-    """Row 16: a birth time that cannot be read is not another one: the path stays, and that is a failure."""
-    identity = known(path)
-    mocker.patch.object(type(_identity._kernel()), "birth", return_value=0)
-    removal = remove_outside(path, identity, sweeping=sweeping)
-    assert (removal.removed, removal.failed) == (0, 1)
-    assert "birth time cannot be read" in removal.entries[0].reason
-    mocker.stopall()
-    assert remove_outside(path, identity, sweeping=sweeping).removed == 1
