@@ -122,7 +122,7 @@ class ResourceManager:
         if self._manager._area is None and self._manager._outside is None:
             return []
         made = sorted(self._manager.directory.iterdir())
-        registered = [] if self._manager._outside is None else self._manager._outside.paths()
+        registered = [] if self._manager._outside is None else list(self._manager._outside.described())
         return [*made, *(Path(path) for path in registered if os.path.lexists(path))]
 
     # -- inputs
