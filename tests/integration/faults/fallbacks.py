@@ -84,9 +84,7 @@ FALLBACKS = (
     Fallback(
         "statx|name_to_handle_at", r"/outside/source", "a staged source is known by device and inode alone"
     ),
-    Fallback(
-        "linkat", r'/outside/source"', "what cannot be linked is reflinked, or copied", ("EACCES",)
-    ),
+    Fallback("linkat", r'/outside/source"', "what cannot be linked is reflinked, or copied", ("EACCES",)),
     Fallback("close", r"/(source|result|copy)>", "the file was only read, or was synced before"),
     # -- handing over
     Fallback("close", r"/\.tempscope-(record|outside|staged)>", "it was only read"),
