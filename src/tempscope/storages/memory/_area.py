@@ -92,15 +92,15 @@ class MemoryArea:
         with tree.volume.lock:
             self._check_open()
             try:
-                found = tree.find(names)
-                if isinstance(found, Path):
+                parent, node = tree.find(names)
+                if isinstance(node, Path):
                     self._create_on_disk(name, directory)
-                elif found.node is not None:
+                elif node is not None:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
                 elif directory:
-                    tree.make_directory(found, 0o700, names)
+                    tree.make_directory(parent, names, 0o700)
                 else:
-                    tree.make_file(found, 0o600, names)
+                    tree.make_file(parent, names, 0o600)
             except StorageError:
                 raise
             except FileExistsError as error:
