@@ -277,6 +277,7 @@ class MemoryArea:
             node = tree.volume.new_file(0o600)
             if node is None:
                 raise tree.volume.no_inode("an unnamed file")
+            node.links = 0
             # What it is called in messages, and on the disk for the moment in which it moves there.
             names = (f"{RESERVED_PREFIX}unnamed-{node.number}",)
             raw = BelowBuffer(MemoryPath.of(tree, names), node, meaning)
