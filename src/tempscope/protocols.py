@@ -96,6 +96,8 @@ class StagedFile(Protocol):
 
         Raises:
             StagedSourceChangedError: If the content that the source shares was changed.
+
+            StorageError: If nobody can tell.
         """
         ...
 
@@ -488,7 +490,12 @@ class OutsidePathJournal(Protocol):
         ...
 
     def forget_outside(self, path: Path) -> None:
-        """Take *path* back: it was deleted, unregistered or kept."""
+        """
+        Take *path* back: it was deleted, unregistered or kept.
+
+        Raises:
+            StorageError: If that cannot be written down; a sweep then still knows the path.
+        """
         ...
 
 

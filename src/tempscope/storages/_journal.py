@@ -20,6 +20,7 @@ import attrs
 from tempscope.model import ScopeRecord
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._identity import Identity
+from tempscope.storages._openat2 import make_private
 from tempscope.storages._records import MAX_RECORD_BYTES, encode_object, parse_object, record_from, record_to
 
 
@@ -99,6 +100,7 @@ class Journal:
         self._torn = False
         self._pending: list[bytes] = []
         descriptor = Descriptor.open(JOURNAL, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dir_fd)
+        make_private(descriptor.fd)
         self._file = (descriptor, _inode_of(descriptor.fd))
 
     def close(self) -> None:
@@ -221,6 +223,7 @@ class Journal:
         fresh = Descriptor()
         try:
             fresh.reopen(_REWRITTEN, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=self._dir_fd)
+            make_private(fresh.fd)
             self._install(fresh, _write(fresh.fd, b"".join(self._live.values())))
         except OSError:
             # The long journal is still right; when it has grown as much again, this is tried again.
