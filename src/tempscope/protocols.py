@@ -33,6 +33,7 @@ __all__ = [
     "HandingOver",
     "OutsidePathJournal",
     "Progress",
+    "Reserving",
     "StagedFile",
     "Sweepable",
     "Sweeping",
@@ -452,6 +453,23 @@ class Sweepable(Protocol):
 
     def sweeping(self) -> AbstractContextManager[Sweeping]:
         """Return what to look with; entering it raises if the storage's place is broken."""
+        ...
+
+
+@runtime_checkable
+class Reserving(Protocol):
+    """
+    Asks before it writes, so that our own calls do not exceed a quota.
+
+    An area without it is only measured from time to time, by :meth:`TempArea.usage`.
+    """
+
+    def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:
+        """
+        Enter ``reserve(more)`` round whatever writes *more* bytes, from now on.
+
+        What entering it raises comes out of the call that wanted to write, and nothing is written.
+        """
         ...
 
 

@@ -65,6 +65,10 @@ def _check_max_bytes(value: int | str | None) -> int | None:
     return None if value is None else parse_size(value, what="max_bytes", bare=True)
 
 
+def _check_quota(value: int | str | None) -> str | None:
+    return None if value is None else format_size(parse_size(value, what="quota", bare=True), exact=True)
+
+
 def _check_max_files(value: int | str | None) -> int | None:
     number: object = value
     if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value.strip()):
@@ -127,8 +131,11 @@ class Settings:
 
         threshold: From which size on inputs are hard-linked (``"hardlink"``).
 
-        max_bytes: How many bytes the files of the memory storage may have together: a number of
-            bytes or text with a unit; None is no limit; refused with another backend.
+        quota: How many bytes the open scopes of one label may use together: text with a unit, or a
+            number of bytes; None is no limit.
+
+        max_bytes: How many bytes the storage's open scopes may use together, of a memory storage all
+            its files: a number of bytes or text with a unit; None is no limit.
 
         max_files: How many files and directories of the memory storage there may be; None is no
             limit; refused with another backend.
@@ -154,19 +161,18 @@ class Settings:
     background_removal: bool = attrs.field(default=False, converter=_flag, validator=_is_flag)
     trust_locks: bool = attrs.field(default=False, converter=_flag, validator=_is_flag)
     threshold: str = attrs.field(default="0B", converter=_check_threshold)
+    quota: str | None = attrs.field(default=None, converter=_check_quota)
     max_bytes: int | None = attrs.field(default=None, converter=_check_max_bytes)
     max_files: int | None = attrs.field(default=None, converter=_check_max_files)
     spill: bool = attrs.field(default=True, converter=_flag, validator=_is_flag)
     spill_above: str | None = attrs.field(default=None, converter=_check_spill_above)
 
     def __attrs_post_init__(self) -> None:
-        for name in ("max_bytes", "max_files"):
-            value = getattr(self, name)
-            if value is not None and self.backend != "memory":
-                raise ConfigurationError(
-                    f"{name} cannot be {value!r} with backend {self.backend!r}: it applies to backend "
-                    "'memory' only; leave it out, or set backend to 'memory'"
-                )
+        if self.max_files is not None and self.backend != "memory":
+            raise ConfigurationError(
+                f"max_files cannot be {self.max_files!r} with backend {self.backend!r}: it applies to "
+                "backend 'memory' only; leave it out, or set backend to 'memory'"
+            )
         if self.spill_above is not None and not self.spill:
             raise ConfigurationError(
                 f"spill_above cannot be {self.spill_above!r} while spill is False: no file may move to disk"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import attrs
@@ -121,7 +122,13 @@ class LocalArea(AreaDirectory):
         with own:
             link_from = None if writable else self._storage._link_from
             path = _PLAIN_PATH(f"{self._path}/{name}")
-            return stage_file(source, own.fd, name, path, link_from=link_from, progress=progress)
+            return stage_file(
+                source, own.fd, name, path, link_from=link_from, progress=progress, reserve=self._reserve
+            )
+
+    def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:
+        """Ask *reserve* before a copy is written."""
+        self._reserve = reserve
 
     def give_out(
         self,

@@ -15,6 +15,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ class AreaDirectory(ABC):
         "_name",
         "_path",
         "_record",
+        "_reserve",
         "_state",
         "_storage",
     )
@@ -72,6 +74,7 @@ class AreaDirectory(ABC):
         self._identity = (0, 0)
         self._descriptor = Descriptor()
         self._create: Callable[[str], int] | None = None
+        self._reserve: Callable[[int], AbstractContextManager[None]] | None = None
 
     @abstractmethod
     def remove(self) -> Removal:

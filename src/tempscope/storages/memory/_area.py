@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +198,10 @@ class MemoryArea:
                 inherited = target.volume.masked(0o666) if found is None else found.st_mode
                 moved.chmod((inherited if mode is None else mode) & 0o777)
         return destination
+
+    def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:
+        """Ask *reserve* before a file grows."""
+        self.tree.reserve = reserve
 
     # -- looking and deleting
 

@@ -125,12 +125,13 @@ class MemoryPath(Transfer, LookingPath):
                 place = found
             else:
                 node = self._file(found, _WRITE)
-                if volume.spill_above is None or size <= volume.spill_above or tree.spill is None:
-                    if not volume.charge(size):
-                        raise volume.no_room(size, self.display)
-                    node.data, node.size = content, size
-                    return size
-                place = Path(settle(tree, self._names))
+                with tree.reserving(size):
+                    if volume.spill_above is None or size <= volume.spill_above or tree.spill is None:
+                        if not volume.charge(size):
+                            raise volume.no_room(size, self.display)
+                        node.data, node.size = content, size
+                        return size
+                    place = Path(settle(tree, self._names))
         return place.write_bytes(content)
 
     def write_text(

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from stat import S_ISDIR
 from typing import TypeAlias
@@ -69,7 +71,7 @@ class Tree:
         spill: Where files go that leave memory; None if they cannot.
     """
 
-    __slots__ = ("_text", "gone", "on_disk", "root", "spill", "token", "volume")
+    __slots__ = ("_text", "gone", "on_disk", "reserve", "root", "spill", "token", "volume")
 
     def __init__(
         self, volume: Volume, token: str, spill: Spill | None, root: Directory | None = None
@@ -80,6 +82,7 @@ class Tree:
         self.root = root or volume.root()
         self.on_disk = False
         self.gone = False
+        self.reserve: Callable[[int], AbstractContextManager[None]] | None = None
         self._text: str | None = None
 
     # -- text
@@ -214,6 +217,10 @@ class Tree:
         return inside
 
     # -- making
+
+    def reserving(self, more: int) -> AbstractContextManager[None]:
+        """Return what to enter round writing *more* bytes: it raises if a quota forbids that."""
+        return nullcontext() if self.reserve is None else self.reserve(more)
 
     def make_file(self, spot: Spot, mode: int, names: Names) -> File:
         """Put a new empty file at *spot*, where nothing is."""
