@@ -327,13 +327,14 @@ class Meter:
         """Count nothing any more: the scope's files are gone, or are a policy's by now."""
         with _locks[-1]:
             self._count(-self.used)
+            for limit in self.limits:
+                limit.drop(self)
             self.forget()
-        for limit in self.limits:
-            limit.drop(self)
 
     def forget(self) -> None:
-        """Let go of the area."""
+        """Let go of the area and of what bounded it."""
         self._area = None
+        self.limits = ()
         self.callbacks = []
 
 
