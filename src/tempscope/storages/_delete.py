@@ -47,7 +47,12 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 def remove_entry(
-    dir_fd: int, name: str, *, expected: tuple[int, int] | None = None, budget: int = BUDGET
+    dir_fd: int,
+    name: str,
+    *,
+    expected: tuple[int, int] | None = None,
+    held: Descriptor | None = None,
+    budget: int = BUDGET,
 ) -> Removal:
     """
     Remove *name* from the directory *dir_fd*: a file, a link, or a directory with all in it.
@@ -61,13 +66,15 @@ def remove_entry(
 
         expected: The device and inode that it must be; anything else by that name is left alone.
 
+        held: An open descriptor of what is expected, which spares opening it; closed afterwards.
+
         budget: How many entries to handle at most; calling again goes on.
 
     Returns:
         What went and what did not; a missing *name* is simply not counted.
     """
     walk = _Walk(budget)
-    walk.run(_Level("", _Borrowed(dir_fd), only=name, expected=expected))
+    walk.run(_Level("", _Borrowed(dir_fd), only=name, expected=expected, held=held))
     return walk.result()
 
 
@@ -88,6 +95,7 @@ class _Level:
     size: int = 0
     only: str | None = None
     expected: tuple[int, int] | None = None
+    held: Descriptor | None = None
     subdirectories: list[str] = attrs.Factory(list)
     listed: bool = False
     more: bool = False
@@ -130,8 +138,9 @@ class _Walk:
                 self._count("failed", self._path(""), "the budget was used up; removing again goes on", None)
         finally:
             for level in self.levels:
-                if level.descriptor is not None:
-                    level.descriptor.close()
+                for descriptor in (level.descriptor, level.held):
+                    if descriptor is not None:
+                        descriptor.close()
 
     # -- one step: list, go down, or go up
 
@@ -211,7 +220,7 @@ class _Walk:
 
     def _go_down(self, level: _Level, current: Descriptor) -> Descriptor:
         name = level.subdirectories.pop()
-        child = self._enter(level, current.fd, name)
+        child, level.held = level.held or self._enter(level, current.fd, name), None
         if child is None:
             return current
         status = os.fstat(child.fd)
