@@ -29,6 +29,7 @@ DEFAULTS = {
     "background_removal": False,
     "trust_locks": False,
     "threshold": "0B",
+    "quota": None,
     "max_bytes": None,
     "max_files": None,
     "spill": True,
@@ -136,6 +137,8 @@ def test_the_home_directory_is_filled_in(monkeypatch):
         ("background_removal", 0.0, "true, yes"),
         ("threshold", "-1B", "at least 0B"),
         ("threshold", True, "'10GiB'"),
+        ("quota", 0, "at least 1B"),
+        ("quota", "much", "'10GiB'"),
         ("max_bytes", 0, "at least 1B"),
         ("max_bytes", 1.5, "'10GiB'"),
         ("max_files", 0, "at least 1"),
@@ -184,28 +187,34 @@ def test_nothing_can_spill_above_a_size_while_nothing_may_spill():
     assert Settings(spill=True, spill_above="1MiB").spill_above == "1MiB"
 
 
-@pytest.mark.parametrize("key", ["max_bytes", "max_files"])
-def test_only_the_memory_storage_has_limits(key):
-    """A limit with another backend would do nothing and is refused, wherever the two come from."""
+def test_only_the_memory_storage_counts_files():
+    """max_files with another backend would do nothing and is refused, wherever the two come from."""
     for backend in ("disk", "ram", "hardlink"):
         message = (
-            f"{key} cannot be 7 with backend {backend!r}: it applies to backend 'memory' only; "
+            f"max_files cannot be 7 with backend {backend!r}: it applies to backend 'memory' only; "
             "leave it out, or set backend to 'memory'"
         )
         with pytest.raises(ConfigurationError) as caught:
-            Settings.from_mapping({key: 7, "backend": backend})
+            Settings.from_mapping({"max_files": 7, "backend": backend})
         assert str(caught.value) == message
-        variable = f"TEMPSCOPE_{key.upper()}"
         with pytest.raises(ConfigurationError) as caught:
-            Settings.from_env({variable: "7", "TEMPSCOPE_BACKEND": backend})
-        assert str(caught.value) == f"the environment variable {variable}: {message}"
+            Settings.from_env({"TEMPSCOPE_MAX_FILES": "7", "TEMPSCOPE_BACKEND": backend})
+        assert str(caught.value) == f"the environment variable TEMPSCOPE_MAX_FILES: {message}"
         with pytest.raises(ConfigurationError) as caught:
-            Settings.from_toml(f"[tempscope]\n{key} = 7\nbackend = {backend!r}")
+            Settings.from_toml(f"[tempscope]\nmax_files = 7\nbackend = {backend!r}")
         assert str(caught.value) == f"in the TOML text: {message}"
     with pytest.raises(ConfigurationError, match="7 with backend 'disk'"):
-        Settings(**{key: 7})
-    environ = {f"TEMPSCOPE_{key.upper()}": "7", "TEMPSCOPE_BACKEND": "memory"}
-    assert Settings.from_env(environ) == Settings(**{key: 7}, backend="memory")
+        Settings(max_files=7)
+    environ = {"TEMPSCOPE_MAX_FILES": "7", "TEMPSCOPE_BACKEND": "memory"}
+    assert Settings.from_env(environ) == Settings(max_files=7, backend="memory")
+
+
+@pytest.mark.parametrize("backend", ["disk", "ram", "hardlink", "memory"])
+def test_every_storage_has_a_limit_of_bytes(backend):
+    """max_bytes and quota go with every backend, as a number of bytes or with a unit."""
+    settings = Settings(backend=backend, max_bytes="1KiB", quota="2KiB")
+    assert (settings.max_bytes, settings.quota) == (1024, "2KiB")
+    assert Settings(quota=2048) == Settings(quota="2048") == Settings(quota="2KiB")
 
 
 def test_settings_are_a_value():
@@ -251,11 +260,13 @@ settings_of_any_backend = partial(
     background_removal=st.booleans(),
     trust_locks=st.booleans(),
     threshold=st.just("0B") | sizes,
+    quota=st.none() | sizes,
+    max_bytes=limits,
     spill_above=st.none() | sizes,
 )
 settings_of_any_kind = st.one_of(
     settings_of_any_backend(backend=st.sampled_from(["disk", "ram", "hardlink"])),
-    settings_of_any_backend(backend=st.just("memory"), max_bytes=limits, max_files=limits),
+    settings_of_any_backend(backend=st.just("memory"), max_files=limits),
 )
 
 
@@ -283,6 +294,7 @@ def test_the_environment_has_every_setting():
         "TEMPSCOPE_BACKGROUND_REMOVAL": "on",
         "TEMPSCOPE_TRUST_LOCKS": "1",
         "TEMPSCOPE_THRESHOLD": "1MiB",
+        "TEMPSCOPE_QUOTA": "1024",
         "TEMPSCOPE_MAX_BYTES": "1024",
         "TEMPSCOPE_MAX_FILES": "1000",
         "TEMPSCOPE_SPILL": "true",
@@ -305,6 +317,7 @@ def test_the_environment_has_every_setting():
         "background_removal": True,
         "trust_locks": True,
         "threshold": "1MiB",
+        "quota": "1KiB",
         "max_bytes": 1024,
         "max_files": 1000,
         "spill": True,
