@@ -466,7 +466,7 @@ class TempFileManager(Scope):
         Have *fn* called when a quota that bounds this scope is exceeded: to stop a command, for example.
 
         Called once, in the thread that noticed: that of a call of any manager that the quota bounds,
-        or of a running janitor.
+        or of :func:`~tempscope.storages.check_quotas`.
         Of a quota on several scopes only the one that uses most, of those with callbacks, is called.
         What *fn* raises is logged.
         It is dropped when the scope closes, and never called where no quota bounds the scope.

@@ -1,4 +1,4 @@
-"""What removing, measuring and registering keep in memory: the design's marks, bounded."""
+"""What removing, measuring and bounded scopes keep in memory: the design's marks, bounded."""
 
 from __future__ import annotations
 
@@ -52,26 +52,6 @@ def test_memory_does_not_grow_with_the_files(
     more = used - peak("", unmeasured)
     # Some 10 MB of it are the imports; a name each would be more than the rest.
     assert more < (50_000_000 if full else 20_000_000)
-
-
-def test_a_registered_path_takes_at_most_300_bytes(tmp_path: Path) -> None:
-    """What is remembered of a registered outside file is at most 300 bytes, its path included."""
-    paths = [tmp_path / f"clip-{number}.mp4" for number in range(2_000)]
-    for path in paths:
-        path.touch()
-    with LocalDiskStorage(tmp_path / "base", sweep_on_start=False) as storage:
-        manager = TempScopes(storage).open()
-        manager.register_file(paths[0])
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            for path in paths[1:]:
-                manager.register_file(path)
-            used = tracemalloc.get_traced_memory()[0] - before
-        finally:
-            tracemalloc.stop()
-        manager.close()
-    assert used / (len(paths) - 1) <= 300
 
 
 def test_scopes_leave_nothing_in_memory(tmp_path: Path, full: bool) -> None:
