@@ -9,15 +9,18 @@ Only Linux tells; elsewhere memory is never said to be short.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tempscope import _log
 from tempscope.errors import ConfigurationError
+from tempscope.model import Capability
+from tempscope.protocols import Spilling, TempStorage
 from tempscope.storages import absolute
 from tempscope.storages._failure import mount_of
 
 
-__all__ = ["is_disk_pressure", "is_memory_pressure"]
+__all__ = ["is_disk_pressure", "is_memory_pressure", "relieve_memory"]
 
 _PROC = Path("/proc")
 _STALLED = 10.0
@@ -89,6 +92,28 @@ def is_disk_pressure(path: str | os.PathLike[str], *, at: float = 0.9) -> bool:
         or _is_short(status.f_favail, inodes, at)
         or (mount_of(text)[1] == "tmpfs" and is_memory_pressure(at=at))
     )
+
+
+def relieve_memory(storages: Iterable[TempStorage]) -> int:
+    """
+    Move what is in memory to disk, as far as *storages* can, if memory is running short.
+
+    For whoever looks after a process from time to time; what fails is logged.
+
+    Returns:
+        How many bytes left memory.
+    """
+    if not is_memory_pressure():
+        return 0
+    moved = 0
+    for storage in storages:
+        try:
+            # A storage with nowhere to spill to says so by its capabilities.
+            if isinstance(storage, Spilling) and Capability.REAL_PATHS in storage.capabilities:
+                moved += storage.spill()
+        except Exception as error:
+            _log.warn("memory could not be given back", storage=repr(storage), error=type(error).__name__)
+    return moved
 
 
 def _is_short(free: int, total: int, at: float) -> bool:

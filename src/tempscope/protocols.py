@@ -34,6 +34,7 @@ __all__ = [
     "OutsidePathJournal",
     "Progress",
     "Reserving",
+    "Spilling",
     "StagedFile",
     "Sweepable",
     "Sweeping",
@@ -470,6 +471,15 @@ class Reserving(Protocol):
 
         What entering it raises comes out of the call that wanted to write, and nothing is written.
         """
+        ...
+
+
+@runtime_checkable
+class Spilling(Protocol):
+    """Moves what a storage holds in memory to disk, when memory runs short."""
+
+    def spill(self) -> int:
+        """Move what is large; return how many bytes left memory."""
         ...
 
 

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tempscope import ConfigurationError, is_disk_pressure, is_memory_pressure, pressure
+from tempscope import (
+    ConfigurationError,
+    LocalDiskStorage,
+    MemoryStorage,
+    TempScopes,
+    is_disk_pressure,
+    is_memory_pressure,
+    pressure,
+)
 
 
 MIB = 1024 * 1024
@@ -193,6 +201,28 @@ def test_the_room_of_a_tmpfs_is_memory(
 def test_a_real_disk(tmp_path: Path) -> None:
     """A file system with room is not short of it."""
     assert is_disk_pressure(tmp_path, at=1.0) is False
+
+
+def test_memory_is_given_back_when_it_is_short(
+    tmp_path: Path, system: System, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under pressure what can spill does; what cannot, or fails, is passed over, and disks are left alone."""
+    disk = LocalDiskStorage(tmp_path / "disk", sweep_on_start=False)
+    broken = MemoryStorage(spill_to=LocalDiskStorage(Path(__file__), sweep_on_start=False))
+    storages = [disk, MemoryStorage(), broken, MemoryStorage(spill_to=disk)]
+    managers = [TempScopes(storage).open() for storage in storages]
+    paths = [manager.new_file() for manager in managers]
+    for path in paths:
+        path.write_bytes(b"x" * 100_000)
+    assert pressure.relieve_memory(storages) == 0
+    system.machine(1)
+    assert pressure.relieve_memory(storages) == 100_000
+    assert "memory could not be given back" in caplog.text
+    assert [path.read_bytes() for path in paths] == [b"x" * 100_000] * 4
+    for manager in managers:
+        manager.close()
+    for storage in reversed(storages):
+        storage.close()
 
 
 GROUPS = Path("/sys/fs/cgroup/memory")
