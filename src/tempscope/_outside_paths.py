@@ -5,7 +5,7 @@ Paths outside the scope that were registered to be deleted with it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tempscope import _log
@@ -61,6 +61,20 @@ class OutsidePaths:
         self._write_off(path)
         _log.debug("outside path unregistered", path=path)
         return True
+
+    def described(self, protected: Iterable[Identity] = ()) -> dict[str, str]:
+        """Return them as text, each with its identity, but for the *protected*, which stay anyway."""
+        sources = set(protected)
+        return {
+            path: "" if identity is None else str(identity)
+            for path, identity in self._paths.items()
+            if identity not in sources
+        }
+
+    def take_up(self, area: TempArea, described: Mapping[str, str]) -> None:
+        """Go on with paths that another process registered, and that *area* tells already."""
+        self._journal = area if isinstance(area, OutsidePathJournal) else None
+        self._paths = {path: Identity.parse(text) for path, text in described.items()}
 
     def remove_all(self, protected: Iterable[Identity] = ()) -> Iterator[Removal]:
         """

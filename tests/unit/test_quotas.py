@@ -592,3 +592,19 @@ def test_forgotten_limits_go(storage: LocalDiskStorage) -> None:
             manager.new_file()
     gc.collect()
     assert len(_quota._labels) == before
+
+
+def test_a_scope_that_is_taken_over_counts_where_it_arrives(storage: LocalDiskStorage) -> None:
+    """Handing over is never refused; then the quota of those who took the scope over bounds it."""
+    with TempScopes(storage, label="video").open(quota="1MiB") as manager:
+        fill(manager, 2 * MIB)
+        with pytest.raises(QuotaExceededError):
+            manager.new_file()
+        token = manager.detach()
+    with (
+        TempScopes(storage, quota="1MiB").attach(token) as taken,
+        pytest.raises(QuotaExceededError, match="of all scopes of label 'video'"),
+    ):
+        taken.new_file()
+    with TempScopes(storage, quota="1MiB").open() as another:
+        another.new_file()

@@ -23,7 +23,7 @@ from tempscope.errors import (
 )
 from tempscope.model import Entry, Removal, ScopeRecord, Usage
 from tempscope.protocols import Progress, StagedFile
-from tempscope.storages._area_directory import AreaDirectory
+from tempscope.storages._area_sharing import AreaSharing
 from tempscope.storages._delete import remove_contents, remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._failure import storage_error
@@ -47,7 +47,7 @@ _NO_NAMES = ("", ".", "..")
 _close = os.close
 
 
-class LocalArea(AreaDirectory):
+class LocalArea(AreaSharing):
     """
     The directory of one scope; see :class:`~tempscope.protocols.TempArea`.
 

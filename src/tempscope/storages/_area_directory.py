@@ -232,6 +232,7 @@ class AreaDirectory(ABC):
     def _end(self, state: str, instance: Instance) -> None:
         self._state = state
         self._forget_descriptor()
+        instance.take_back(self._name)
         if not instance.lost:
             instance.journal.drop_area(self._name)
         self._storage._ended(self)

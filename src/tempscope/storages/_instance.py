@@ -44,6 +44,7 @@ class Instance:
 
     __slots__ = (
         "_descriptor",
+        "_lent",
         "_lock",
         "_names",
         "_opened_areas",
@@ -74,6 +75,7 @@ class Instance:
         self._lock = threading.RLock()
         self._names: Iterator[int] = itertools.count(1)
         self._opened_areas: deque[AreaDirectory] = deque()
+        self._lent: dict[str, tuple[Descriptor, tuple[int, int]]] = {}
         self.strips_owner_bits = write_owner(descriptor.fd, self.owner)
         self.journal = Journal(descriptor.fd)
 
@@ -169,6 +171,26 @@ class Instance:
                     # In use at this moment: its turn comes again.
                     self._opened_areas.append(oldest)
 
+    # -- leases for commands
+
+    def lend(self, name: str, lease: Descriptor, identity: tuple[int, int]) -> None:
+        """Keep *lease*, which holds the area *name*, until :meth:`take_back`."""
+        self._lent[name] = (lease, identity)
+
+    def lent(self, name: str, identity: tuple[int, int]) -> Descriptor | None:
+        """Return the lease of the area *name*; None if there is none, or somebody else closed it."""
+        lease, _ = self._lent.get(name, (None, None))
+        if lease is None or is_own(lease, identity):
+            return lease
+        self.take_back(name)
+        return None
+
+    def take_back(self, name: str) -> None:
+        """Close our copy of the lease of the area *name*, if there is one; commands may have theirs."""
+        lease = self._lent.pop(name, None)
+        if lease is not None:
+            close_own(*lease)
+
     # -- the end
 
     def remove(self) -> None:
@@ -193,6 +215,8 @@ class Instance:
         """Close our copies of the descriptors; never unlock, never delete."""
         self.lost = True
         self._drop_stale()
+        for name in list(self._lent):
+            self.take_back(name)
         self.journal.close()
         self._descriptor.close()
         self.root.close()

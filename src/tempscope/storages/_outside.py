@@ -54,6 +54,9 @@ def _remove(
     present = identify(name, dir_fd=dir_fd)
     if present is None:
         return _NOTHING
+    if registered is not None and registered.birth and not present.birth and _is_inode(registered, present):
+        # Undecided: it stays told, and the next sweep looks again.
+        return _kept(path, "failed", "its birth time cannot be seen now")
     reason = _objection(name, registered, present, sweeping)
     if reason:
         return _kept(path, "skipped", reason)
@@ -62,12 +65,16 @@ def _remove(
     return remove_entry(dir_fd, name, expected=(present.device, present.inode))
 
 
+def _is_inode(registered: Identity, present: Identity) -> bool:
+    return (registered.device, registered.inode) == (present.device, present.inode)
+
+
 def _objection(name: str, registered: Identity | None, present: Identity, sweeping: bool) -> str:
     if registered is None:
         # A name of 128 random bits is proof in itself: nobody else can have made it.
         known = not sweeping or (name.startswith(RESERVED_PREFIX) and is_token(name[len(RESERVED_PREFIX) :]))
         return "" if known else "it was registered before it existed, so a sweep cannot know it"
-    if (registered.device, registered.inode) != (present.device, present.inode):
+    if not _is_inode(registered, present):
         return "it is not the file that was registered"
     if registered.birth and registered.birth != present.birth:
         return "it is not the file that was registered: the birth time differs"

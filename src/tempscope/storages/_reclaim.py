@@ -20,6 +20,8 @@ from tempscope.model import Entry, Removal, ScopeRecord, Verdict
 from tempscope.storages import _lock
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._hand_over import OUTSIDE
+from tempscope.storages._holders import keepers
 from tempscope.storages._instance import identity_of, is_area_name, is_named
 from tempscope.storages._journal import OutsidePath, read_journal
 from tempscope.storages._measure import measure
@@ -34,7 +36,6 @@ from tempscope.storages._trust import Trust
 __all__ = ["Reclaiming"]
 
 _MINE = ("i-", "k-", "d-", "t-")
-_OUTSIDE = ".tempscope-outside"
 _NOTHING = Removal()
 _TAKEN_NAME = frozenset([errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR])
 _NO_DIRECTORY = frozenset([errno.ENOTDIR, errno.ELOOP])
@@ -149,7 +150,7 @@ class Reclaiming:
         with directory:
             state = _lock.seize(directory.fd)
             if state != "held":
-                return _left(path, "a command that its owner started still holds it")
+                return _left(path, _held(keepers(directory.fd)))
             outside = self._handed_over(directory, dry_run)
             if outside.failed:
                 return outside
@@ -216,7 +217,7 @@ class Reclaiming:
 
     def _handed_over(self, directory: Descriptor, dry_run: bool) -> Removal:
         """Settle the outside paths that a scope took along when it was handed over, or was going to be."""
-        return self._outside(read_journal(directory.fd, _OUTSIDE).outside.values(), dry_run)
+        return self._outside(read_journal(directory.fd, OUTSIDE).outside.values(), dry_run)
 
     def _alone(
         self, name: str, held: Descriptor, record: ScopeRecord, verdict: Verdict, dry_run: bool
@@ -294,6 +295,10 @@ def _settled_outside(outside: OutsidePath, dry_run: bool) -> Removal:
 def _would_remove(directory: Descriptor) -> Removal:
     own = getattr(os.fstat(directory.fd), "st_blocks", 0) * 512
     return Removal(removed=1, removed_bytes=measure(directory.fd).freeable_bytes + own)
+
+
+def _held(by: str) -> str:
+    return f"a command that its owner started still holds it: held by {by or 'a process that is not seen'}"
 
 
 def _words(error: OSError) -> str:

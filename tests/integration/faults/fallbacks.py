@@ -56,10 +56,11 @@ FALLBACKS = (
     ),
     # -- the lease
     Fallback("flock", r"/tempscope-\d+>", "the root's lock only keeps systemd-tmpfiles from an empty root"),
+    Fallback("flock", r"/d-\w+>, LOCK_SH", "where there are no locks, no sweep removes what waits"),
     Fallback("flock", r"/i-\w+>, LOCK_SH", "busy: a sweeper was faster; another name is tried", ("EACCES",)),
     Fallback(
         "newfstatat",
-        r'^(\d+<[^>]*/(i-\w+|journal|a\d+|k-\w+|tempscope-\d+)>(\(deleted\))?, "",|4<[^>]*>, "i-\w+")',
+        r'^(\d+<[^>]*/(i-\w+|journal|a\d+|[kd]-\w+|tempscope-\d+)>(\(deleted\))?, "",|4<[^>]*>, "i-\w+")',
         "whether a descriptor still is ours could not be seen: it is opened again, or left alone at the end",
     ),
     # -- the owner's record
@@ -83,16 +84,24 @@ FALLBACKS = (
     Fallback(
         "statx|name_to_handle_at", r"/outside/source", "a staged source is known by device and inode alone"
     ),
+    Fallback("linkat", r'/outside/source"', "what cannot be linked is reflinked, or copied", ("EACCES",)),
     Fallback("close", r"/(source|result|copy)>", "the file was only read, or was synced before"),
+    # -- handing over
+    Fallback("close", r"/\.tempscope-(record|outside|staged)>", "it was only read"),
+    Fallback(
+        "unlinkat",
+        r'"\.tempscope-(record|staged)", 0\)',
+        "what a scope has no use for when it is attached goes with it",
+    ),
     # -- registered paths
     Fallback(
         "statx",
-        r'[/"](registered|replaced)"',
+        r'[/"](registered|replaced|handed)"',
         "without a birth time the living process goes by device and inode, and a sweep keeps and tells",
     ),
     Fallback(
         "name_to_handle_at",
-        r"registered|replaced",
+        r"registered|replaced|handed",
         "a file handle only adds to what device, inode and birth time say",
     ),
     # -- making and deleting
@@ -101,6 +110,12 @@ FALLBACKS = (
         r'"(i-\w+|a\d+|tempscope-\d+)", O_RDONLY.*O_DIRECTORY',
         "a directory that its maker may not open had its mode taken by the umask: it is given back",
         ("EACCES",),
+    ),
+    Fallback(
+        "fcntl|getdents64|unlinkat",
+        r'/i-\w+>, (F_\w+|0x\w+, \d+\)|"(journal|owner)", 0\))|"i-\w+", AT_REMOVEDIR',
+        "an instance that cannot be removed when its last storage closes is the next sweep's",
+        phases=("FAILED", "TAKEN"),
     ),
     Fallback("renameat", r'"t-\w+"\)', "what cannot be moved to the trash is removed where it is"),
     Fallback("unlinkat", r'"tempscope_3.tmp", 0\)', "the deleter tries again, its own way"),
@@ -112,11 +127,15 @@ FALLBACKS = (
     ),
     Fallback(
         "newfstatat",
-        r'"(a\d+|own|part|evidence|source|tempscope_\d.*|journal|owner)", .*AT_SYMLINK_NOFOLLOW\)',
+        r'"(a\d+|own|part|evidence|source|work|tempscope_\d.*|journal|owner)", .*AT_SYMLINK_NOFOLLOW\)',
         "what cannot be looked at counts no bytes",
     ),
     # -- Python and the kernel
-    Fallback("newfstatat", r'</proc/[^>]*>, ""', "Python looks what it opened, and does without"),
+    Fallback(
+        "newfstatat|ioctl|lseek",
+        r"</proc/[^>]*>, |/a\d+/#\d+>",
+        "Python looks what it opened, and does without",
+    ),
     Fallback("close", r"</proc/[^>]*>\)", "it was only read"),
     Fallback("ioctl", "TCGETS", "Python asks whether a file is a terminal, and takes an error for no"),
     Fallback(

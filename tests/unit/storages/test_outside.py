@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from tempscope.model import Removal
+from tempscope.storages import _outside
 from tempscope.storages._identity import Identity, identify
 from tempscope.storages._outside import remove_outside
 from tempscope.storages._token import new_token
@@ -75,6 +76,18 @@ def test_without_a_birth_time(path):
     removal = remove_outside(path, identity, sweeping=True)
     assert (removal.skipped, removal.entries[0].kind) == (1, "skipped")
     assert remove_outside(path, identity).removed == 1
+
+
+@pytest.mark.parametrize("sweeping", [False, True])
+def test_a_birth_time_that_cannot_be_seen_now(path, sweeping, monkeypatch):
+    """P4: what an error of the moment keeps from being decided stays, as failed: a sweep returns."""
+    before = known(path)
+    blind = lambda *args, **options: attrs.evolve(identify(*args, **options), birth=0)  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr(_outside, "identify", blind)
+        assert remove_outside(path, before, sweeping=sweeping).failed == 1
+        assert remove_outside(path, attrs.evolve(before, inode=1), sweeping=sweeping).skipped == 1
+    assert remove_outside(path, before, sweeping=sweeping).removed == 1
 
 
 def test_registered_before_it_existed(path, tmp_path):
