@@ -60,6 +60,8 @@ def sweep(
     Raises:
         BaseDirectoryError: If the root cannot be ours.
 
+        StorageError: If not even the root can be looked at: no descriptor left, for one.
+
         ConfigurationError: If the first argument is neither, or *policy* is none.
     """
     storage = _storage_of(storage_or_base_dir)

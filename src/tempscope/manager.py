@@ -434,7 +434,14 @@ class TempFileManager(Scope):
         self._hold_if_alone()
 
     def unregister_file(self, file_path: str | os.PathLike[str]) -> None:
-        """Take a registered path back: it was moved or processed.  An unknown one is not an error."""
+        """
+        Take a registered path back: it was moved or processed.  An unknown one is not an error.
+
+        Raises:
+            StorageError: If that cannot be written down; the path is still registered then.
+
+            ScopeClosedError, ForkedScopeError: If the scope cannot be used.
+        """
         self._check_usable()
         if isinstance(file_path, Path) and self._owns(file_path):
             return

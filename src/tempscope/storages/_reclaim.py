@@ -24,9 +24,9 @@ from tempscope.storages._hand_over import OUTSIDE
 from tempscope.storages._holders import keepers
 from tempscope.storages._instance import identity_of, is_area_name, is_named
 from tempscope.storages._journal import OutsidePath, read_journal
-from tempscope.storages._measure import measure
+from tempscope.storages._measure import measure, measure_kept
 from tempscope.storages._openat2 import let_in, open_subdirectory
-from tempscope.storages._outside import remove_outside
+from tempscope.storages._outside import is_still_there, remove_outside
 from tempscope.storages._record_file import read_record, write_record
 from tempscope.storages._root import Root
 from tempscope.storages._token import is_token, new_token
@@ -48,7 +48,7 @@ class Reclaiming:
     Lives as long as the root is open; used by one thread.
     """
 
-    __slots__ = ("_budget", "_held", "_root", "_staying", "_trust")
+    __slots__ = ("_budget", "_held", "_root", "_staying", "_trust", "_unreadable")
 
     def __init__(self, root: Root, trust: Trust, budget: int) -> None:
         self._root = root
@@ -56,6 +56,7 @@ class Reclaiming:
         self._budget = budget
         self._held: tuple[str, Descriptor] | None = None
         self._staying: set[str] = set()
+        self._unreadable: set[str] = set()
 
     @contextmanager
     def holding(self, name: str, descriptor: Descriptor) -> Iterator[None]:
@@ -65,6 +66,10 @@ class Reclaiming:
             yield
         finally:
             self._held = None
+
+    def leave(self, name: str) -> None:
+        """Know that the journal of the instance *name* could not be read when its scopes were to be told."""
+        self._unreadable.add(name)
 
     def run(self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool) -> Removal:
         """Delete, or keep on, what *record* tells, if at this moment nobody holds it."""
@@ -174,7 +179,7 @@ class Reclaiming:
         token = record.token if is_token(record.token) else new_token()
         if dry_run:
             return _kept(self._path(f"k-{token}"), verdict.reason)
-        kept = attrs.evolve(record, state="retained", verdict=verdict, usage=measure(directory.fd))
+        kept = attrs.evolve(record, state="retained", verdict=verdict, usage=measure_kept(directory.fd))
         try:
             self._move_to_kept(directory, parent_fd, name, attrs.evolve(kept, token=token))
         except OSError as error:
@@ -192,16 +197,21 @@ class Reclaiming:
     def _instance(self, name: str, held: Descriptor, dry_run: bool) -> Removal:
         """Settle the outside paths of a dead instance, then remove it, unless scopes are still in it."""
         journal = read_journal(held.fd)
-        if journal.unreadable:
+        if journal.unreadable or name in self._unreadable:
             reason = "its journal cannot be read, so nothing of it is touched"
             return Removal(failed=1, entries=(Entry(escape(self._path(name)), "failed", reason),))
         if name in self._staying or (not dry_run and any(map(is_area_name, os.listdir(held.fd)))):
             return _NOTHING
         removal = self._outside(journal.outside.values(), dry_run)
+        tracked = [each.path for each in journal.tracked.values() if is_still_there(each.path, each.identity)]
+        for path in dict.fromkeys(tracked):
+            removal += _left(
+                path, "it is tracked by a process that is gone: whoever tracks it deletes it by age"
+            )
         if journal.ignored:
             removal += _left(self._path(name), f"{journal.ignored} lines of its journal could not be read")
-        if removal.failed or dry_run:
-            # What could not be deleted is not forgotten.
+        if removal.failed or tracked or dry_run:
+            # What could not be deleted is not forgotten, and what is tracked is known by this journal alone.
             return removal
         gone = self._remove_by_trash(name, identity_of(held.fd))
         return removal + attrs.evolve(gone, removed=0, removed_bytes=0)
@@ -209,10 +219,7 @@ class Reclaiming:
     def _outside(self, paths: Iterable[OutsidePath], dry_run: bool) -> Removal:
         removal = _NOTHING
         for outside in paths:
-            if outside.kind == "outside":
-                removal += _settled_outside(outside, dry_run)
-            else:
-                removal += _left(outside.path, "it was only tracked, so a sweep leaves it")
+            removal += _settled_outside(outside, dry_run)
         return removal
 
     def _handed_over(self, directory: Descriptor, dry_run: bool) -> Removal:

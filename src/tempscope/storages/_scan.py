@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +24,7 @@ from tempscope.model import Entry, Instant, Removal, ScopeRecord, ScopeState, Ve
 from tempscope.storages import _lock
 from tempscope.storages._delete import BUDGET
 from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._failure import storage_error
 from tempscope.storages._holders import heirs, holders
 from tempscope.storages._instance import is_area_name, is_named
 from tempscope.storages._journal import JournalContent, read_journal
@@ -64,6 +65,8 @@ class DiskSweep:
 
     Raises:
         BaseDirectoryError: On entering, if the root cannot be ours.
+
+        StorageError: On entering, if its locks cannot be tried.
     """
 
     def __init__(
@@ -87,7 +90,13 @@ class DiskSweep:
     def __enter__(self) -> Self:
         root = self._root = find_root(self._base_dir)
         if root is not None:
-            self._trust = trust_in(root.fd, vouched=self._trust_locks)
+            try:
+                self._trust = trust_in(root.fd, vouched=self._trust_locks)
+            except OSError as error:
+                root.close()
+                raise storage_error(
+                    error, f"the locks in {escape(root.path)!r} cannot be tried", path=root.path
+                ) from error
             self._reclaiming = Reclaiming(root, self._trust, self._budget)
         return self
 
@@ -123,18 +132,24 @@ class DiskSweep:
                 if not is_token(name[2:]) or (name[:2] != "i-" and name[:2] not in _STATES):
                     if name != MARKER:
                         self._leave(name, "it has no name of ours")
-                elif not self._open(root, name, descriptor):
-                    continue
-                elif name[:2] != "i-":
-                    yield from self._standing_alone(root, name, descriptor)
-                elif (state := _lock.seize(descriptor.fd)) != "busy":
-                    yield from self._unheld(root, name, descriptor, state)
-                else:
-                    self._live += 1
-                    if self._look_into_the_living:
-                        yield from self._living(root, name, descriptor)
-                    elif name in asked:
-                        self._note_heirs(name, descriptor)
+                elif self._open(root, name, descriptor):
+                    try:
+                        yield from self._found(root, name, descriptor, ask=name in asked)
+                    except OSError as error:
+                        reason = f"it cannot be looked at: {os.strerror(error.errno or errno.EIO)}"
+                        self._leave(name, reason, error.errno)
+
+    def _found(self, root: Root, name: str, descriptor: Descriptor, *, ask: bool) -> Iterator[ScopeRecord]:
+        if name[:2] != "i-":
+            yield from self._standing_alone(root, name, descriptor)
+        elif (state := _lock.seize(descriptor.fd)) != "busy":
+            yield from self._unheld(root, name, descriptor, state)
+        else:
+            self._live += 1
+            if self._look_into_the_living:
+                yield from self._living(root, name, descriptor)
+            elif ask:
+                self._note_heirs(name, descriptor)
 
     def _leave(self, name: str, reason: str, code: int | None = None) -> None:
         assert self._root is not None
@@ -196,7 +211,9 @@ class DiskSweep:
     def _dead(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
         home = Path(root.path, name)
         try:
-            yield from _areas(descriptor.fd, home, "orphaned")
+            if not (yield from _areas(descriptor.fd, home, "orphaned")):
+                assert self._reclaiming is not None
+                self._reclaiming.leave(name)
         except OSError as error:
             reason = f"its scopes cannot be listed: {os.strerror(error.errno or errno.EIO)}"
             self._leave(name, reason, error.errno)
@@ -235,17 +252,18 @@ def _some_of(names: list[str]) -> list[str]:
     return (names[start:] + names[:start])[:_ASKED_FOR_HEIRS]
 
 
-def _areas(fd: int, home: Path, state: ScopeState) -> Iterator[ScopeRecord]:
-    """Tell the scopes in the instance *fd*, whose directory is *home*."""
+def _areas(fd: int, home: Path, state: ScopeState) -> Generator[ScopeRecord, None, bool]:
+    """Tell the scopes in the instance *fd*, whose directory is *home*; returns whether that was possible."""
     names = sorted(filter(is_area_name, os.listdir(fd)), key=lambda name: int(name[1:]))
     journal = read_journal(fd) if names else JournalContent()
     if journal.unreadable and state == "orphaned":
         # The journal knows what is to be kept; its instance, which comes next, is left alone and told.
-        return
+        return False
     owner = read_owner(fd) if names else None
     for name in names:
         record = journal.areas.get(name) or _unknown(name)
         yield attrs.evolve(record, state=state, directory=home / name, owner=record.owner or owner)
+    return True
 
 
 def _live_areas(fd: int, home: Path) -> Iterator[ScopeRecord]:
