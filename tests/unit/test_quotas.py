@@ -534,6 +534,8 @@ def test_a_closed_scope_counts_no_more(storage: LocalDiskStorage) -> None:
         assert limit.used < MIB
         assert limit.meters() == [meter]
         gone.measure()
+        with gone.reserve(10):
+            pass
         gone.count_deleted(_quota._deleted)
         assert (gone.used, gone.place(), gone.free()) == (0, gone.place(), gone.free())
         assert limit.used < MIB
@@ -608,3 +610,11 @@ def test_a_scope_that_is_taken_over_counts_where_it_arrives(storage: LocalDiskSt
         taken.new_file()
     with TempScopes(storage, quota="1MiB").open() as another:
         another.new_file()
+
+
+def test_without_bounded_scopes_nobody_looks(mocker: MockerFixture) -> None:
+    """Where no open scope is bounded, looking after quotas looks at nothing."""
+    mocker.patch.object(_quota, "_limits", set())
+    look = mocker.spy(DeletedFiles, "look")
+    assert check_quotas() == []
+    assert look.call_count == 0

@@ -367,9 +367,10 @@ def check_quotas() -> list[QuotaExceededError]:
         An error for each quota that is exceeded.
     """
     with _locks[-1]:
-        limits = list(_limits)
-    if limits:
-        _deleted.look(at_once=True)
+        limits = [limit for limit in _limits if limit.meters()]
+    if not limits:
+        return []
+    _deleted.look(at_once=True)
     errors = []
     for limit in limits:
         limit.measure()
