@@ -185,11 +185,12 @@ class Stream(_Half):
         more = size - node.size
         if more <= 0:
             return True
-        if volume.spill_above is not None and size > volume.spill_above and self._can_spill():
-            settle_handle(self)
-            return False
-        if not volume.charge(more):
-            raise volume.no_room(more, self.tree.shown(self.names))
+        with self.tree.reserving(more):
+            if volume.spill_above is not None and size > volume.spill_above and self._can_spill():
+                settle_handle(self)
+                return False
+            if not volume.charge(more):
+                raise volume.no_room(more, self.tree.shown(self.names))
         return True
 
     def _can_spill(self) -> bool:
