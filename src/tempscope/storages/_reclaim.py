@@ -156,7 +156,7 @@ class Reclaiming:
             state = _lock.seize(directory.fd)
             if state != "held":
                 return _left(path, _held(keepers(directory.fd)))
-            outside = self._handed_over(directory, dry_run)
+            outside = self._handed_over(path, directory, dry_run)
             if outside.failed:
                 return outside
             if verdict.keep:
@@ -220,14 +220,19 @@ class Reclaiming:
                 removal += _left(outside.path, "it was only tracked, so a sweep leaves it")
         return removal
 
-    def _handed_over(self, directory: Descriptor, dry_run: bool) -> Removal:
+    def _handed_over(self, path: str, directory: Descriptor, dry_run: bool) -> Removal:
         """Settle the outside paths that a scope took along when it was handed over, or was going to be."""
-        return self._outside(read_journal(directory.fd, OUTSIDE).outside.values(), dry_run)
+        journal = read_journal(directory.fd, OUTSIDE)
+        if journal.unreadable:
+            reason = "the outside paths that it took along cannot be read, so nothing of it is touched"
+            return Removal(failed=1, entries=(Entry(escape(path), "failed", reason),))
+        return self._outside(journal.outside.values(), dry_run)
 
     def _alone(
         self, name: str, held: Descriptor, record: ScopeRecord, verdict: Verdict, dry_run: bool
     ) -> Removal:
-        outside = self._handed_over(held, dry_run) if name.startswith("d-") else _NOTHING
+        path = self._path(name)
+        outside = self._handed_over(path, held, dry_run) if name.startswith("d-") else _NOTHING
         if outside.failed:
             return outside
         if not verdict.keep:

@@ -834,6 +834,22 @@ def test_paths_that_were_only_tracked(storage: LocalDiskStorage, base: Path, out
     assert not home.exists()
 
 
+@pytest.mark.parametrize("kind", ["i-", "d-"])
+def test_paths_that_went_along_and_cannot_be_read(
+    storage: LocalDiskStorage, base: Path, root: Path, kind: str
+) -> None:
+    """Row 16: where nobody can read which outside paths a scope took along, it stays, and that is told."""
+    directory = files_in(storage, "file")
+    (directory / ".tempscope-outside").mkdir()
+    abandon(storage)
+    if kind == "d-":
+        directory = directory.rename(root / f"d-{TOKENS[0]}")
+    removals = all_reclaimed(base)
+    (told,) = (entry for removal in removals for entry in removal.entries if entry.kind == "failed")
+    assert "cannot be read" in told.reason
+    assert (directory / "file").exists()
+
+
 @pytest.mark.parametrize("where", ["handed over", "about to be"])
 @pytest.mark.parametrize("verdict", [DELETE, KEEP])
 def test_paths_that_went_along(
