@@ -33,6 +33,8 @@ __all__ = [
     "StagedMethod",
     "Stats",
     "SweepReport",
+    "TrackedPath",
+    "TrackerState",
     "Usage",
     "Verdict",
 ]
@@ -41,6 +43,7 @@ OutcomeKind: TypeAlias = Literal["ok", "failed", "cancelled", "retry", "never_cl
 ScopeState: TypeAlias = Literal["live", "retained", "given_up", "handed_over", "orphaned", "trash"]
 EntryKind: TypeAlias = Literal["removed", "kept", "skipped", "failed"]
 StagedMethod: TypeAlias = Literal["hardlink", "reflink", "copy"]
+TrackerState: TypeAlias = Literal["this process", "alive", "gone"]
 
 
 class Capability(enum.StrEnum):
@@ -176,6 +179,27 @@ class Usage(Record):
             self.bytes + other.bytes,
             self.freeable_bytes + other.freeable_bytes,
         )
+
+
+@attrs.frozen
+class TrackedPath(Record):
+    """
+    A path outside every scope that somebody deletes by its age (``TrackedPaths``).
+
+    Attributes:
+        path: Which, absolute.
+
+        identity: What it was: device, inode and birth time; empty if it was not there yet.
+
+        by: Who tracks it: a text that means something to the tracker.
+
+        tracker: Whether the process that tracks it is this one, another that lives, or gone.
+    """
+
+    path: str
+    identity: str
+    by: str
+    tracker: TrackerState
 
 
 @attrs.frozen

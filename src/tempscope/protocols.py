@@ -22,7 +22,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
 
-from tempscope.model import Capability, Entry, Instant, Removal, ScopeRecord, StagedMethod, Usage, Verdict
+from tempscope.model import (
+    Capability,
+    Entry,
+    Instant,
+    Removal,
+    ScopeRecord,
+    StagedMethod,
+    TrackedPath,
+    Usage,
+    Verdict,
+)
 
 
 __all__ = [
@@ -39,6 +49,7 @@ __all__ = [
     "TakingOver",
     "TempArea",
     "TempStorage",
+    "TrackedPaths",
     "UnnamedFiles",
 ]
 
@@ -495,6 +506,47 @@ class OutsidePathJournal(Protocol):
 
         Raises:
             StorageError: If that cannot be written down; a sweep then still knows the path.
+        """
+        ...
+
+
+@runtime_checkable
+class TrackedPaths(Protocol):
+    """
+    Remembers outside paths that are deleted by their age (beside :attr:`Capability.OUTSIDE_PATHS`).
+
+    A storage that has it serves :class:`tempscope.compat.file_cleanup.FileCleanupManager`.
+    It only remembers: no sweep deletes a tracked path, and each tells of those whose process is gone.
+    """
+
+    def track(self, path: Path, identity: str, by: str) -> None:
+        """
+        Remember that *by* tracks *path*; doing it again replaces the identity.
+
+        Args:
+            path: An absolute path.
+
+            identity: What it is now (device, inode, birth time); empty if it is not there yet.
+
+            by: Who tracks it, in words that mean something to another process.
+
+        Raises:
+            StorageError: If it cannot be written down.
+        """
+        ...
+
+    def untrack(self, path: Path, by: str) -> None:
+        """Forget that *by* tracks *path*, in this process; an unknown path is not an error."""
+        ...
+
+    def tracked(self, *, everywhere: bool = False) -> Iterable[TrackedPath]:
+        """
+        Tell what is tracked by this process; with *everywhere* also by all others, living and gone.
+
+        Of the living others the registered outside paths are told too: they are in use.
+
+        Raises:
+            StorageError: If it is not to be known what a living process holds.
         """
         ...
 

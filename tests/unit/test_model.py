@@ -25,6 +25,7 @@ from tempscope.model import (
     ScopeRecord,
     Stats,
     SweepReport,
+    TrackedPath,
     Usage,
     Verdict,
 )
@@ -49,6 +50,7 @@ RECORDS = [
     CleanupReport(scope="s", outcome=Outcome("ok"), errors=(ValueError("no"),), directory=Path("/d")),
     SweepReport(dry_run=True, live=2, seconds=0.5),
     Stats(live=1, bytes=5, oldest_seconds=math.inf),
+    TrackedPath("/p", "1:2:3:", "me", "gone"),
 ]
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from tempscope._names import check_name
 from tempscope.storages._base import absolute
 from tempscope.storages._identity import Identity, identify
-from tempscope.storages._outside import remove_outside
+from tempscope.storages._outside import is_still_there, remove_outside
+from tempscope.storages._root import MARKER
 from tempscope.storages._token import new_token
 from tempscope.storages.local import LocalDiskStorage, RamDiskStorage
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tempscope.storages.memory import MemoryPath, MemoryStorage
 
 __all__ = [
+    "MARKER",
     "HardlinkStorage",
     "Identity",
     "LocalDiskStorage",
@@ -31,6 +33,7 @@ __all__ = [
     "absolute",
     "check_name",
     "identify",
+    "is_still_there",
     "new_token",
     "remove_outside",
 ]

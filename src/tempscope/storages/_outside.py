@@ -16,7 +16,7 @@ from tempscope.storages._reserve import with_reserve
 from tempscope.storages._token import is_token
 
 
-__all__ = ["remove_outside"]
+__all__ = ["is_still_there", "remove_outside"]
 
 _LOOKUP = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 _NOTHING = Removal()
@@ -48,6 +48,11 @@ def remove_outside(
         return _NOTHING
     except OSError as error:
         return _kept(path, "failed", f"it cannot be looked at: {error.strerror}", error.errno)
+
+
+def is_still_there(path: str, registered: Identity | None) -> bool:
+    """Return whether *path* surely is what a process that is gone *registered*; if unsure, it is not."""
+    return bool(remove_outside(path, registered, sweeping=True, dry_run=True).removed)
 
 
 def _remove(

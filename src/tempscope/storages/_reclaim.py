@@ -26,7 +26,7 @@ from tempscope.storages._instance import identity_of, is_area_name, is_named
 from tempscope.storages._journal import OutsidePath, read_journal
 from tempscope.storages._measure import measure, measure_kept
 from tempscope.storages._openat2 import let_in, open_subdirectory
-from tempscope.storages._outside import remove_outside
+from tempscope.storages._outside import is_still_there, remove_outside
 from tempscope.storages._record_file import read_record, write_record
 from tempscope.storages._root import Root
 from tempscope.storages._token import is_token, new_token
@@ -203,10 +203,15 @@ class Reclaiming:
         if name in self._staying or (not dry_run and any(map(is_area_name, os.listdir(held.fd)))):
             return _NOTHING
         removal = self._outside(journal.outside.values(), dry_run)
+        tracked = [each.path for each in journal.tracked.values() if is_still_there(each.path, each.identity)]
+        for path in dict.fromkeys(tracked):
+            removal += _left(
+                path, "it is tracked by a process that is gone: whoever tracks it deletes it by age"
+            )
         if journal.ignored:
             removal += _left(self._path(name), f"{journal.ignored} lines of its journal could not be read")
-        if removal.failed or dry_run:
-            # What could not be deleted is not forgotten.
+        if removal.failed or tracked or dry_run:
+            # What could not be deleted is not forgotten, and what is tracked is known by this journal alone.
             return removal
         gone = self._remove_by_trash(name, identity_of(held.fd))
         return removal + attrs.evolve(gone, removed=0, removed_bytes=0)
@@ -214,10 +219,7 @@ class Reclaiming:
     def _outside(self, paths: Iterable[OutsidePath], dry_run: bool) -> Removal:
         removal = _NOTHING
         for outside in paths:
-            if outside.kind == "outside":
-                removal += _settled_outside(outside, dry_run)
-            else:
-                removal += _left(outside.path, "it was only tracked, so a sweep leaves it")
+            removal += _settled_outside(outside, dry_run)
         return removal
 
     def _handed_over(self, path: str, directory: Descriptor, dry_run: bool) -> Removal:

@@ -21,11 +21,11 @@ from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._failure import storage_error
 from tempscope.storages._instance import Instance, identity_of, is_named
 from tempscope.storages._owner import write_unlocked
-from tempscope.storages._root import Root, make_private_directory, open_root
+from tempscope.storages._root import Root, find_root, make_private_directory, open_root
 from tempscope.storages._token import new_token
 
 
-__all__ = ["instance_for", "leave", "leave_all", "let_go_of_inherited"]
+__all__ = ["instance_for", "instance_here", "leave", "leave_all", "let_go_of_inherited"]
 
 _ATTEMPTS = 64
 
@@ -64,6 +64,21 @@ def instance_for(base_dir: str | None, user: int = 0) -> tuple[Instance, bool]:
             raise
     # A cleaner may remove an empty root between our opening it and our using it.
     return _join(base_dir, user)
+
+
+def instance_here(base_dir: str | None) -> Instance | None:
+    """
+    Return this process's instance under the root in *base_dir*; None if nobody made one, and none is made.
+
+    Raises:
+        BaseDirectoryError: If the root cannot be ours.
+    """
+    let_go_of_inherited()
+    root = find_root(base_dir)
+    if root is None:
+        return None
+    root.close()
+    return _registry.instances.get(root.identity)
 
 
 def _join(base_dir: str | None, user: int) -> tuple[Instance, bool]:

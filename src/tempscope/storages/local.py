@@ -16,8 +16,8 @@ import attrs
 
 from tempscope import _log
 from tempscope._clock import SystemClock
-from tempscope.errors import BaseDirectoryError, LeaseLostError, ScopeClosedError
-from tempscope.model import Capability, Removal, ScopeRecord, Verdict
+from tempscope.errors import BaseDirectoryError, LeaseLostError, ScopeClosedError, StorageError
+from tempscope.model import Capability, Removal, ScopeRecord, TrackedPath, Verdict
 from tempscope.protocols import StagedFile
 from tempscope.storages._area import LocalArea
 from tempscope.storages._area_directory import AreaDirectory
@@ -27,11 +27,14 @@ from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._failure import storage_error
 from tempscope.storages._hand_over import check_token, find_waiting
+from tempscope.storages._identity import Identity
 from tempscope.storages._instance import Instance, is_named
-from tempscope.storages._registry import instance_for, leave_all
+from tempscope.storages._journal import OutsidePath
+from tempscope.storages._registry import instance_for, instance_here, leave_all
 from tempscope.storages._scan import DiskSweep, scan
 from tempscope.storages._start_sweep import sweep_at_start
 from tempscope.storages._token import new_token
+from tempscope.storages._tracked import tracked_elsewhere
 
 
 __all__ = ["LocalDiskStorage", "RamDiskStorage", "default_application"]
@@ -179,6 +182,54 @@ class LocalDiskStorage:
     def sweeping(self) -> DiskSweep:
         """Look over our root to take back what dead processes left; living ones are only counted."""
         return DiskSweep(self._base_dir, trust_locks=self._trust_locks)
+
+    def track(self, path: Path, identity: str, by: str) -> None:
+        """Write *path* into the journal as one that *by* tracks."""
+        known = Identity.parse(identity) if identity else None
+        try:
+            self._leased().journal.add_tracked(by, OutsidePath(os.fspath(path), known))
+        except OSError as error:
+            if isinstance(error, StorageError):
+                raise
+            raise storage_error(error, "the path cannot be tracked", path=os.fspath(path)) from error
+
+    def _leased(self) -> Instance:
+        """Return this process's instance, another one if its lease was lost, which goes on tracking."""
+        instance = self._instance()
+        try:
+            instance.check()
+        except LeaseLostError:
+            lost, instance = instance, self._instance()
+            for by, each in lost.journal.tracked():
+                instance.journal.add_tracked(by, each)
+        return instance
+
+    def _instance_here(self) -> Instance | None:
+        """Return this process's instance if there is one, whichever storage of the process made it."""
+        instance = self._used
+        if instance is not None and instance.pid == os.getpid():
+            return instance
+        return instance_here(self._base_dir)
+
+    def untrack(self, path: Path, by: str) -> None:
+        """Take *path* out of the journal, as far as *by* is concerned."""
+        try:
+            instance = self._instance_here()
+            if instance is not None:
+                instance.check()
+                instance.journal.drop_tracked(by, os.fspath(path))
+        except (OSError, ValueError) as error:
+            _log.warn("a path could not be taken out of the journal", error=type(error).__name__)
+
+    def tracked(self, *, everywhere: bool = False) -> Iterable[TrackedPath]:
+        """Tell what this process tracks, and then what the others under our root do or did."""
+        instance = self._instance_here()
+        if instance is not None:
+            for by, each in instance.journal.tracked():
+                yield TrackedPath(each.path, str(each.identity or ""), by, "this process")
+        if everywhere:
+            own = None if instance is None else instance.name
+            yield from tracked_elsewhere(self._base_dir, own, trust_locks=self._trust_locks)
 
     def close(self) -> None:
         """Remove the open areas, wait for background removals, and let go of the lease."""

@@ -817,20 +817,30 @@ def test_a_registered_path_that_cannot_be_deleted(
 
 
 def test_paths_that_were_only_tracked(storage: LocalDiskStorage, base: Path, outside: Path) -> None:
-    """A path that was only tracked is left, and told."""
+    """A path that was only tracked is left, and told, as long as it is there; so is its journal."""
     (outside / "file").touch()
-    register(storage)
+    (outside / "another").touch()
+    for name, by in (("file", "one"), ("file", "two"), ("missing", "one")):
+        path = outside / name
+        storage.track(path, str(identify(os.fspath(path)) or ""), by)
     home = files_in(storage, "file").parent
     with open(home / "journal", "a", encoding="ascii") as journal:
-        journal.write(f'{{"path":"{outside}/file","identity":null,"kind":"tracked"}}\n')
+        journal.write(f'{{"path":"{outside}/another","identity":null,"kind":"tracked","by":"one"}}\n')
         journal.write("rubbish\n")
     abandon(storage)
-    removal = all_reclaimed(base)[-1]
-    assert [entry.reason for entry in removal.entries] == [
-        "it was only tracked, so a sweep leaves it",
-        "1 lines of its journal could not be read",
-    ]
-    assert below(outside) == ["file"]
+    for _ in range(2):
+        removal = all_reclaimed(base)[-1]
+        assert [(entry.path, entry.reason) for entry in removal.entries] == [
+            (
+                f"{outside}/file",
+                "it is tracked by a process that is gone: whoever tracks it deletes it by age",
+            ),
+            (str(home), "1 lines of its journal could not be read"),
+        ]
+    assert below(outside) == ["another", "file"]
+    assert below(home) == ["journal", "owner"]
+    (outside / "file").unlink()
+    all_reclaimed(base)
     assert not home.exists()
 
 

@@ -22,7 +22,7 @@ from tempscope.errors import (
 from tempscope.model import Capability, Removal, ScopeRecord, Usage
 from tempscope.protocols import Progress, StagedFile, TempArea
 from tempscope.storages._failure import storage_error
-from tempscope.storages.memory._file import MemoryRaw
+from tempscope.storages.memory._file import BelowBuffer
 from tempscope.storages.memory._give_out import give_out
 from tempscope.storages.memory._open import parse_mode, wrap
 from tempscope.storages.memory._path import MemoryPath
@@ -92,15 +92,15 @@ class MemoryArea:
         with tree.volume.lock:
             self._check_open()
             try:
-                found = tree.find(names)
-                if isinstance(found, Path):
+                parent, node = tree.find(names)
+                if isinstance(node, Path):
                     self._create_on_disk(name, directory)
-                elif found.node is not None:
+                elif node is not None:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
                 elif directory:
-                    tree.make_directory(found, 0o700, names)
+                    tree.make_directory(parent, names, 0o700)
                 else:
-                    tree.make_file(found, 0o600, names)
+                    tree.make_file(parent, names, 0o600)
             except StorageError:
                 raise
             except FileExistsError as error:
@@ -277,9 +277,10 @@ class MemoryArea:
             node = tree.volume.new_file(0o600)
             if node is None:
                 raise tree.volume.no_inode("an unnamed file")
+            node.links = 0
             # What it is called in messages, and on the disk for the moment in which it moves there.
             names = (f"{RESERVED_PREFIX}unnamed-{node.number}",)
-            raw = MemoryRaw(MemoryPath.of(tree, names), tree, names, node, meaning)
+            raw = BelowBuffer(MemoryPath.of(tree, names), node, meaning)
         return wrap(raw, mode, meaning, -1, None, None, None)
 
     # -- closing
