@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         Verdict,
     )
     from tempscope.policies import ExpireAfter, KeepLast, SizeBudget, in_order, keep_if_all, keep_if_any
+    from tempscope.pressure import is_disk_pressure, is_memory_pressure
     from tempscope.protocols import CleanupPolicy, Clock, Progress, StagedFile, TempArea, TempStorage
     from tempscope.settings import Settings
     from tempscope.signals import install_signal_handlers, uninstall_signal_handlers
@@ -126,6 +127,8 @@ __all__ = [
     "in_order",
     "in_scope",
     "install_signal_handlers",
+    "is_disk_pressure",
+    "is_memory_pressure",
     "keep_if_all",
     "keep_if_any",
     "sweep",
@@ -150,6 +153,7 @@ _HOMES = {
         "Verdict",
     ),
     "tempscope.policies": ("ExpireAfter", "KeepLast", "SizeBudget", "in_order", "keep_if_all", "keep_if_any"),
+    "tempscope.pressure": ("is_disk_pressure", "is_memory_pressure"),
     "tempscope.protocols": ("CleanupPolicy", "Clock", "Progress", "StagedFile", "TempArea", "TempStorage"),
     "tempscope.settings": ("Settings",),
     "tempscope.signals": ("install_signal_handlers", "uninstall_signal_handlers"),

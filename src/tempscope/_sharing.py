@@ -48,7 +48,7 @@ def detach(scope: Scope, ttl: timedelta | str) -> str:
     with scope._lock:
         scope._check_usable()
         _refuse_if_busy(scope)
-        area = scope._usable_area()
+        area = scope._area_to_empty()
         if not isinstance(area, HandingOver):
             raise UnsupportedError(f"{scope._storage!r} cannot hand scopes over: work in one process")
         waits = Verdict(True, "it was handed over and not taken in its time", for_seconds=seconds)
@@ -106,7 +106,7 @@ def take_up(
     staged: Sequence[StagedFile],
 ) -> None:
     """Have *scope*, which was just opened, go on as the one that another process handed over."""
-    registered = OutsidePaths(scope._usable_area)
+    registered = OutsidePaths(scope._area_to_empty)
     registered.take_up(area, outside)
     sources = (identify(os.fspath(each.source)) for each in staged)
     known = {source for source in sources if source is not None}
@@ -115,6 +115,7 @@ def take_up(
     # Beyond the numbers that its names have already, which nobody counted.
     scope._numbers, scope._blocks = itertools.count(int.from_bytes(os.urandom(4)) // 2), set()
     scope._outside, scope._staged, scope._sources = registered, list(staged), known
+    scope._measure_if_bounded(area)
     scope._area = area
     _log.debug("scope taken over", scope=scope._shown)
 

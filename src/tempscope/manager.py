@@ -361,7 +361,7 @@ class TempFileManager(Scope):
             StorageError: If the system refuses otherwise.
         """
         ours = _as_path(path)
-        published = self._usable_area().give_out(
+        published = self._area_to_empty().give_out(
             ours,
             Path(absolute(destination, "destination")),
             overwrite=overwrite,
@@ -393,7 +393,7 @@ class TempFileManager(Scope):
                 text = absolute(path, "path")
                 if self._outside.unregister(text):
                     return Path(text)
-        area = self._usable_area()
+        area = self._area_to_empty()
         if not isinstance(area, GivingUp):
             raise UnsupportedError(
                 f"{self._storage!r} cannot give up single paths: publish them instead", path=path
@@ -429,7 +429,7 @@ class TempFileManager(Scope):
             return
         with self._lock:
             if self._outside is None:
-                self._outside = OutsidePaths(self._usable_area)
+                self._outside = OutsidePaths(self._area_to_empty)
             self._outside.register(path)
         self._hold_if_alone()
 
@@ -468,13 +468,33 @@ class TempFileManager(Scope):
 
             ScopeClosedError, ForkedScopeError: If the scope cannot be used.
         """
-        if not callable(fn):
-            raise ConfigurationError(
-                f"the callback {fn!r} cannot be called: give a function and its arguments"
-            )
-        if inspect.iscoroutinefunction(fn):
-            raise ConfigurationError(f"the callback {fn!r} is a coroutine function, which nobody would await")
+        _check_callback(fn)
         self._push(Callback(fn, args, kwargs))
+
+    def register_quota_callback(self, fn: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """
+        Have *fn* called when a quota that bounds this scope is exceeded: to stop a command, for example.
+
+        Called once, in the thread that noticed: that of a call of any manager that the quota bounds,
+        or of :func:`~tempscope.storages.check_quotas`.
+        Of a quota on several scopes only the one that uses most, of those with callbacks, is called.
+        What *fn* raises is logged.
+        It is dropped when the scope closes, and never called where no quota bounds the scope.
+
+        Args:
+            fn: What to call, such as ``process.terminate``; it must be quick.
+
+            args, kwargs: With what.
+
+        Raises:
+            ConfigurationError: If *fn* cannot be called, or nobody would await it.
+
+            ScopeClosedError, ForkedScopeError: If the scope cannot be used.
+        """
+        _check_callback(fn)
+        self._area_to_empty()
+        if self._meter is not None:
+            self._meter.callbacks.append(functools.partial(fn, *args, **kwargs))
 
     def bind(self, fn: Callable[_P, _R]) -> Callable[_P, _R]:
         """
@@ -678,9 +698,15 @@ class TempFileManager(Scope):
 
             StorageError: If it cannot be made.
         """
-        return self._usable_area().directory
+        return self._area_to_empty().directory
 
-    def scope(self, name: str | None = None, *, policy: CleanupPolicy | None = None) -> TempFileManager:
+    def scope(
+        self,
+        name: str | None = None,
+        *,
+        policy: CleanupPolicy | None = None,
+        quota: int | str | None = None,
+    ) -> TempFileManager:
         """
         Open a scope inside this one; it closes before this one, and with it at the latest.
 
@@ -688,6 +714,12 @@ class TempFileManager(Scope):
             name: What it is called, as in ``TempFileManager(name=)``.
 
             policy: What stays of it; None for this scope's policy.
+
+            quota: How many bytes it and its own children may use; what bounds this scope bounds
+                them too.
+
+        Raises:
+            ConfigurationError: If *quota* is no size.
         """
         self._check_usable()
         child = TempFileManager._opened(
@@ -695,6 +727,8 @@ class TempFileManager(Scope):
             self._policy if policy is None else policy,
             name,
             label=self._label,
+            label_quota=self._label_quota,
+            quota=quota,
             strict=self._strict,
             parent=self,
             prefix=self._prefix,
@@ -717,6 +751,13 @@ def _make_file(area: TempArea, name: str) -> Path:
 
 def _make_dir(area: TempArea, name: str) -> Path:
     return area.create_dir(name)
+
+
+def _check_callback(fn: object) -> None:
+    if not callable(fn):
+        raise ConfigurationError(f"the callback {fn!r} cannot be called: give a function and its arguments")
+    if inspect.iscoroutinefunction(fn):
+        raise ConfigurationError(f"the callback {fn!r} is a coroutine function, which nobody would await")
 
 
 def _as_path(path: str | os.PathLike[str]) -> Path:

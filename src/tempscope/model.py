@@ -363,7 +363,8 @@ class Removal(Record):
     Attributes:
         removed: Files, links and directories removed.
 
-        removed_bytes: Bytes that their removal freed.
+        removed_bytes: Bytes that their removal freed.  Of more than 2,000 files at once, one in
+            64 of the rest is looked at and stands for all 64.
 
         kept: Things kept because a policy or a record says so.
 

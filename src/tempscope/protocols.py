@@ -43,6 +43,8 @@ __all__ = [
     "HandingOver",
     "OutsidePathJournal",
     "Progress",
+    "Reserving",
+    "Spilling",
     "StagedFile",
     "Sweepable",
     "Sweeping",
@@ -465,6 +467,32 @@ class Sweepable(Protocol):
 
     def sweeping(self) -> AbstractContextManager[Sweeping]:
         """Return what to look with; entering it raises if the storage's place is broken."""
+        ...
+
+
+@runtime_checkable
+class Reserving(Protocol):
+    """
+    Asks before it writes, so that our own calls do not exceed a quota.
+
+    An area without it is only measured from time to time, by :meth:`TempArea.usage`.
+    """
+
+    def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:
+        """
+        Enter ``reserve(more)`` round whatever writes *more* bytes, from now on.
+
+        What entering it raises comes out of the call that wanted to write, and nothing is written.
+        """
+        ...
+
+
+@runtime_checkable
+class Spilling(Protocol):
+    """Moves what a storage holds in memory to disk, when memory runs short."""
+
+    def spill(self) -> int:
+        """Move what is large; return how many bytes left memory."""
         ...
 
 

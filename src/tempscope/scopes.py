@@ -19,6 +19,7 @@ from tempscope.manager import TempFileManager
 from tempscope.model import ScopeRecord
 from tempscope.policies import DeleteOnClose
 from tempscope.protocols import CleanupPolicy, TakingOver, TempStorage
+from tempscope.units import parse_size
 
 
 __all__ = ["TempScopes", "current_scope", "in_scope"]
@@ -42,14 +43,18 @@ class TempScopes:
 
         label: The kind of job, by which policies count: any text.
 
+        quota: How many bytes its open scopes may use together: bytes, or text such as
+            ``"10GiB"``; None is no limit.
+            What has the same storage, label and quota counts together, whoever made it.
+
         strict: Whether closing raises :class:`~tempscope.errors.LeftoverError` when something
             could not be removed; otherwise that is a warning and stands in the report.
 
     Raises:
-        ConfigurationError: If *storage* or *policy* is none.
+        ConfigurationError: If *storage* or *policy* is none, or *quota* no size.
     """
 
-    __slots__ = ("_label", "_policy", "_storage", "_strict")
+    __slots__ = ("_label", "_policy", "_quota", "_storage", "_strict")
 
     def __init__(
         self,
@@ -57,6 +62,7 @@ class TempScopes:
         policy: CleanupPolicy = _DELETE,
         *,
         label: str | None = None,
+        quota: int | str | None = None,
         strict: bool = False,
     ) -> None:
         refuse_marker(storage, "storage")
@@ -67,6 +73,7 @@ class TempScopes:
         self._storage = storage
         self._policy = policy
         self._label = check_label(label, "a label")
+        self._quota = None if quota is None else parse_size(quota, what="quota", bare=True)
         self._strict = strict
 
     @property
@@ -84,7 +91,18 @@ class TempScopes:
         """The kind of job."""
         return self._label
 
-    def open(self, name: str | None = None, *, policy: CleanupPolicy | None = None) -> TempFileManager:
+    @property
+    def quota(self) -> int | None:
+        """How many bytes its open scopes may use together; None for no limit."""
+        return self._quota
+
+    def open(
+        self,
+        name: str | None = None,
+        *,
+        policy: CleanupPolicy | None = None,
+        quota: int | str | None = None,
+    ) -> TempFileManager:
         """
         Open the scope of one job; enter it by ``with`` or ``async with``.
 
@@ -96,8 +114,13 @@ class TempScopes:
 
             policy: What stays of this scope; None for the usual.
 
+            quota: How many bytes this scope and its children may use: bytes, or text such as
+                ``"10GiB"``; None is no limit of its own.
+
         Raises:
             InvalidNameError: If *name* is not text, or longer than 1,000 characters.
+
+            ConfigurationError: If *quota* is no size.
 
             UnsupportedError: If the policy may keep what the storage cannot.
         """
@@ -108,6 +131,8 @@ class TempScopes:
             self._policy if policy is None else policy,
             name,
             label=self._label,
+            label_quota=self._quota,
+            quota=quota,
             strict=self._strict,
         )
 
@@ -138,7 +163,9 @@ class TempScopes:
             raise UnsupportedError(
                 f"{storage!r} takes no scopes over: use the kind of storage that detached it"
             )
-        manager = TempFileManager._opened(storage, self._policy, None, strict=self._strict)
+        manager = TempFileManager._opened(
+            storage, self._policy, None, label_quota=self._quota, strict=self._strict
+        )
         try:
             take_up(manager, *storage.take_over(token))
         except BaseException as error:

@@ -30,7 +30,7 @@ Backend: TypeAlias = Literal["disk", "ram", "memory", "hardlink"]
 
 # What asks for something that other backends do not keep to. The flags are not here: those of the disks
 # are also for the one that memory spills to, and where there is none, or no memory, nothing is amiss.
-_ONLY_FOR: dict[str, Backend] = {"max_bytes": "memory", "max_files": "memory", "spill_above": "memory"}
+_ONLY_FOR: dict[str, Backend] = {"max_files": "memory", "spill_above": "memory"}
 _PREFIX = "TEMPSCOPE_"
 _FLAGS: dict[str, object] = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
@@ -66,6 +66,10 @@ def _check_threshold(value: str) -> str:
 
 def _check_max_bytes(value: int | str | None) -> int | None:
     return None if value is None else parse_size(value, what="max_bytes", bare=True)
+
+
+def _check_quota(value: int | str | None) -> str | None:
+    return None if value is None else format_size(parse_size(value, what="quota", bare=True), exact=True)
 
 
 def _check_max_files(value: int | str | None) -> int | None:
@@ -130,8 +134,11 @@ class Settings:
 
         threshold: From which size on inputs are hard-linked (``"hardlink"``).
 
-        max_bytes: How many bytes the files of the memory storage may have together: a number of
-            bytes or text with a unit; None is no limit; refused with another backend.
+        quota: How many bytes the open scopes of one label may use together: text with a unit, or a
+            number of bytes; None is no limit.
+
+        max_bytes: How many bytes the storage's open scopes may use together, of a memory storage all
+            its files: a number of bytes or text with a unit; None is no limit.
 
         max_files: How many files and directories of the memory storage there may be; None is no
             limit; refused with another backend.
@@ -157,6 +164,7 @@ class Settings:
     background_removal: bool = attrs.field(default=False, converter=_flag, validator=_is_flag)
     trust_locks: bool = attrs.field(default=False, converter=_flag, validator=_is_flag)
     threshold: str = attrs.field(default="0B", converter=_check_threshold)
+    quota: str | None = attrs.field(default=None, converter=_check_quota)
     max_bytes: int | None = attrs.field(default=None, converter=_check_max_bytes)
     max_files: int | None = attrs.field(default=None, converter=_check_max_files)
     spill: bool = attrs.field(default=True, converter=_flag, validator=_is_flag)

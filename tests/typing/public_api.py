@@ -39,6 +39,8 @@ from tempscope import (
     check_container,
     current_scope,
     in_scope,
+    is_disk_pressure,
+    is_memory_pressure,
     keep_if_all,
     keep_if_any,
     use_storage,
@@ -78,6 +80,22 @@ class OwnPolicy:
 
 def own_policy_is_a_policy(storage: TempStorage) -> TempScopes:
     return TempScopes(storage, policy=OwnPolicy(), label="jobs", strict=True)
+
+
+def bounded(storage: TempStorage, manager: TempFileManager) -> TempScopes:
+    assert_type(LocalDiskStorage(max_bytes="10GiB").capabilities, frozenset[Capability])
+    assert_type(manager.scope("stage", quota=1024), TempFileManager)
+    assert_type(TempScopes(storage).open("job", quota="1GiB"), TempFileManager)
+    assert_type(TempScopes(storage).quota, int | None)
+    manager.register_quota_callback(print, "stop", flush=True)
+    manager.register_quota_callback(half, "three")  # type: ignore[arg-type]
+    return TempScopes(storage, label="video", quota="50GiB")
+
+
+def pressure() -> None:
+    assert_type(is_memory_pressure(), bool)
+    assert_type(is_disk_pressure("/tmp", at=0.95), bool)
+    assert_type(MemoryStorage().spill(at_least="1MiB"), int)
 
 
 def half_a_policy_is_none(storage: TempStorage) -> None:

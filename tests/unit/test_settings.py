@@ -29,6 +29,7 @@ DEFAULTS = {
     "background_removal": False,
     "trust_locks": False,
     "threshold": "0B",
+    "quota": None,
     "max_bytes": None,
     "max_files": None,
     "spill": True,
@@ -136,6 +137,8 @@ def test_the_home_directory_is_filled_in(monkeypatch):
         ("background_removal", 0.0, "true, yes"),
         ("threshold", "-1B", "at least 0B"),
         ("threshold", True, "'10GiB'"),
+        ("quota", 0, "at least 1B"),
+        ("quota", "much", "'10GiB'"),
         ("max_bytes", 0, "at least 1B"),
         ("max_bytes", 1.5, "'10GiB'"),
         ("max_files", 0, "at least 1"),
@@ -184,7 +187,7 @@ def test_nothing_can_spill_above_a_size_while_nothing_may_spill():
     assert Settings(backend="memory", spill=True, spill_above="1MiB").spill_above == "1MiB"
 
 
-@pytest.mark.parametrize("key", ["max_bytes", "max_files", "spill_above"])
+@pytest.mark.parametrize("key", ["max_files", "spill_above"])
 def test_only_the_memory_storage_has_limits(key):
     """A limit with another backend would do nothing and is refused, wherever the two come from."""
     value, shown, written = ("7B", "'7B'", "'7B'") if key == "spill_above" else (7, "7", "7")
@@ -215,6 +218,14 @@ def test_flags_go_with_every_backend(flag, backend):
     """One set of flags does for all backends, so that changing the backend alone is enough."""
     for value in (True, False):
         assert getattr(Settings(**{flag: value}, backend=backend), flag) is value
+
+
+@pytest.mark.parametrize("backend", ["disk", "ram", "hardlink", "memory"])
+def test_every_storage_has_a_limit_of_bytes(backend):
+    """max_bytes and quota go with every backend, as a number of bytes or with a unit."""
+    settings = Settings(backend=backend, max_bytes="1KiB", quota="2KiB")
+    assert (settings.max_bytes, settings.quota) == (1024, "2KiB")
+    assert Settings(quota=2048) == Settings(quota="2048") == Settings(quota="2KiB")
 
 
 def test_settings_are_a_value():
@@ -260,12 +271,12 @@ settings_of_any_backend = partial(
     background_removal=st.booleans(),
     trust_locks=st.booleans(),
     threshold=st.just("0B") | sizes,
+    quota=st.none() | sizes,
+    max_bytes=limits,
 )
 settings_of_any_kind = st.one_of(
     settings_of_any_backend(backend=st.sampled_from(["disk", "ram", "hardlink"])),
-    settings_of_any_backend(
-        backend=st.just("memory"), max_bytes=limits, max_files=limits, spill_above=st.none() | sizes
-    ),
+    settings_of_any_backend(backend=st.just("memory"), max_files=limits, spill_above=st.none() | sizes),
 )
 
 
@@ -293,6 +304,7 @@ def test_the_environment_has_every_setting():
         "TEMPSCOPE_BACKGROUND_REMOVAL": "on",
         "TEMPSCOPE_TRUST_LOCKS": "1",
         "TEMPSCOPE_THRESHOLD": "1MiB",
+        "TEMPSCOPE_QUOTA": "1024",
         "TEMPSCOPE_MAX_BYTES": "1024",
         "TEMPSCOPE_MAX_FILES": "1000",
         "TEMPSCOPE_SPILL": "true",
@@ -315,6 +327,7 @@ def test_the_environment_has_every_setting():
         "background_removal": True,
         "trust_locks": True,
         "threshold": "1MiB",
+        "quota": "1KiB",
         "max_bytes": 1024,
         "max_files": 1000,
         "spill": True,

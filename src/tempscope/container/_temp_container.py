@@ -17,6 +17,11 @@ def _disk_to_spill_to(spill: bool, disk: Callable[[], LocalDiskStorage]) -> Loca
     return disk() if spill else None
 
 
+def _of_a_disk(max_bytes: int | None, backend: str) -> int | None:
+    # With the memory backend it bounds the memory, not the disk that is spilled to.
+    return None if backend == "memory" else max_bytes
+
+
 def _storage_of(settings: Any) -> StorageChoice:
     """
     Return the choice between our storages, each made once and from its settings.
@@ -28,6 +33,7 @@ def _storage_of(settings: Any) -> StorageChoice:
         "sweep_on_start": settings.sweep_on_start,
         "background_removal": settings.background_removal,
         "trust_locks": settings.trust_locks,
+        "max_bytes": providers.Callable(_of_a_disk, settings.max_bytes, settings.backend),
     }
     once = providers.ThreadSafeSingleton
     disk = once(LocalDiskStorage, base_dir=settings.base_dir, **common)
@@ -85,6 +91,7 @@ class TempContainer(containers.DeclarativeContainer):
         storage,
         policy,
         label=settings.provided.label,
+        quota=settings.provided.quota,
         strict=settings.provided.strict,
     )
     manager = providers.Callable(current_scope)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -124,7 +125,13 @@ class LocalArea(AreaSharing):
         with own:
             link_from = None if writable else self._storage._link_from
             path = self._path_of(name)
-            return stage_file(source, own.fd, name, path, link_from=link_from, progress=progress)
+            return stage_file(
+                source, own.fd, name, path, link_from=link_from, progress=progress, reserve=self._reserve
+            )
+
+    def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:
+        """Ask *reserve* before a copy is written."""
+        self._reserve = reserve
 
     def give_out(
         self,

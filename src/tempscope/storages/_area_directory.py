@@ -15,6 +15,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,7 @@ class AreaDirectory(ABC):
         "_name",
         "_path",
         "_record",
+        "_reserve",
         "_state",
         "_storage",
     )
@@ -74,6 +76,7 @@ class AreaDirectory(ABC):
         self._identity = (0, 0)
         self._descriptor = Descriptor()
         self._create: Callable[[str], int] | None = None
+        self._reserve: Callable[[int], AbstractContextManager[None]] | None = None
 
     @abstractmethod
     def remove(self) -> Removal:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from tempscope._names import escape
@@ -27,7 +29,14 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 
 
 def stage_file(
-    source: Path, dir_fd: int, name: str, path: Path, *, link_from: int | None, progress: Progress | None
+    source: Path,
+    dir_fd: int,
+    name: str,
+    path: Path,
+    *,
+    link_from: int | None,
+    progress: Progress | None,
+    reserve: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> StagedOnDisk:
     """
     Bring the file *source* into the directory *dir_fd* as *name*.
@@ -44,6 +53,8 @@ def stage_file(
         link_from: From how many bytes on a hard link is tried; None for never.
 
         progress: Called while copying.
+
+        reserve: Entered round a reflink or a copy, with its size; what it raises comes out of here.
     """
     status = _look_at(source)
     if stat.S_ISLNK(status.st_mode):
@@ -52,7 +63,7 @@ def stage_file(
     _refuse_unless_file(source, status)
     if link_from is not None and status.st_size >= link_from and _link(source, status, dir_fd, name, path):
         return _linked(source, dir_fd, name, path)
-    return _duplicate(source, dir_fd, name, path, progress)
+    return _duplicate(source, dir_fd, name, path, progress, reserve or nullcontext)
 
 
 def _refuse_unless_file(source: Path, status: os.stat_result) -> None:
@@ -101,12 +112,22 @@ def _linked(source: Path, dir_fd: int, name: str, path: Path) -> StagedOnDisk:
     return StagedOnDisk(path=path, source=source, method="hardlink", bytes_saved=linked.size, linked=linked)
 
 
-def _duplicate(source: Path, dir_fd: int, name: str, path: Path, progress: Progress | None) -> StagedOnDisk:
+def _duplicate(
+    source: Path,
+    dir_fd: int,
+    name: str,
+    path: Path,
+    progress: Progress | None,
+    reserve: Callable[[int], AbstractContextManager[object]],
+) -> StagedOnDisk:
     try:
         with Descriptor.open(os.fspath(source), _READ) as reading:
             status = os.fstat(reading.fd)
             _refuse_unless_file(source, status)
-            with Descriptor.open(name, _CREATE, 0o600, dir_fd=dir_fd) as writing:
+            with (
+                reserve(status.st_size),
+                Descriptor.open(name, _CREATE, 0o600, dir_fd=dir_fd) as writing,
+            ):
                 shared = _fill(source, reading.fd, writing, status, dir_fd, name, progress)
     except OSError as error:
         if isinstance(error, StorageError):

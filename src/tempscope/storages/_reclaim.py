@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,7 +157,7 @@ class Reclaiming:
             state = _lock.seize(directory.fd)
             if state != "held":
                 return _left(path, _held(keepers(directory.fd)))
-            outside = self._handed_over(path, directory, dry_run)
+            outside = self._handed_over(directory, path, dry_run)
             if outside.failed:
                 return outside
             if verdict.keep:
@@ -222,19 +223,19 @@ class Reclaiming:
             removal += _settled_outside(outside, dry_run)
         return removal
 
-    def _handed_over(self, path: str, directory: Descriptor, dry_run: bool) -> Removal:
+    def _handed_over(self, directory: Descriptor, path: str, dry_run: bool) -> Removal:
         """Settle the outside paths that a scope took along when it was handed over, or was going to be."""
-        journal = read_journal(directory.fd, OUTSIDE)
-        if journal.unreadable:
-            reason = "the outside paths that it took along cannot be read, so nothing of it is touched"
+        told = read_journal(directory.fd, OUTSIDE)
+        # What else stands under that name, a program put there: it tells nothing.
+        if told.unreadable and _is_file(directory.fd, OUTSIDE):
+            reason = "what it took along cannot be read, so nothing of it is touched"
             return Removal(failed=1, entries=(Entry(escape(path), "failed", reason),))
-        return self._outside(journal.outside.values(), dry_run)
+        return self._outside(told.outside.values(), dry_run)
 
     def _alone(
         self, name: str, held: Descriptor, record: ScopeRecord, verdict: Verdict, dry_run: bool
     ) -> Removal:
-        path = self._path(name)
-        outside = self._handed_over(path, held, dry_run) if name.startswith("d-") else _NOTHING
+        outside = self._handed_over(held, self._path(name), dry_run) if name.startswith("d-") else _NOTHING
         if outside.failed:
             return outside
         if not verdict.keep:
@@ -286,6 +287,10 @@ def _open_area(instance_fd: int, area: str) -> Descriptor | None:
         if error.errno in _NO_DIRECTORY or error.errno == errno.ENOENT:
             return None
         raise
+
+
+def _is_file(dir_fd: int, name: str) -> bool:
+    return stat.S_ISREG(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode)
 
 
 def _settled_outside(outside: OutsidePath, dry_run: bool) -> Removal:

@@ -31,7 +31,7 @@ class HardlinkStorage(LocalDiskStorage):
         threshold: From which size, in bytes or as text such as ``"10MiB"``, an input is linked;
             smaller ones are copied.
 
-        application, sweep_on_start, background_removal, trust_locks: As for
+        application, sweep_on_start, background_removal, trust_locks, max_bytes: As for
             :class:`~tempscope.LocalDiskStorage`.
     """
 
@@ -46,6 +46,7 @@ class HardlinkStorage(LocalDiskStorage):
         sweep_on_start: bool = True,
         background_removal: bool = False,
         trust_locks: bool = False,
+        max_bytes: int | str | None = None,
     ) -> None:
         super().__init__(
             base_dir,
@@ -53,6 +54,7 @@ class HardlinkStorage(LocalDiskStorage):
             sweep_on_start=sweep_on_start,
             background_removal=background_removal,
             trust_locks=trust_locks,
+            max_bytes=max_bytes,
         )
         self._link_from = parse_size(threshold, what="threshold", minimum=0, bare=True)
 

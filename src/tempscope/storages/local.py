@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -36,6 +36,9 @@ from tempscope.storages._start_sweep import sweep_at_start
 from tempscope.storages._token import new_token
 from tempscope.storages._tracked import tracked_elsewhere
 
+
+if TYPE_CHECKING:
+    from tempscope.storages._quota import Limit
 
 __all__ = ["LocalDiskStorage", "RamDiskStorage", "default_application"]
 
@@ -75,8 +78,14 @@ class LocalDiskStorage:
 
         trust_locks: Whether file locks are to be believed on a network or unknown file system.
 
+        max_bytes: How many bytes the open scopes of this storage may use together: bytes, or text
+            such as ``"10GiB"``; None is no limit.
+            What policies keep does not count, nor do other processes; managers see to it, not areas.
+
     Raises:
         BaseDirectoryError: If *base_dir* cannot be a path.
+
+        ConfigurationError: If *max_bytes* is no size.
 
     Not promised: anything against other programs of the same user, who can do to these files
     whatever they like.
@@ -104,12 +113,14 @@ class LocalDiskStorage:
         sweep_on_start: bool = True,
         background_removal: bool = False,
         trust_locks: bool = False,
+        max_bytes: int | str | None = None,
     ) -> None:
         self._base_dir = None if base_dir is None else absolute(base_dir, "base directory")
         self._application = application if application is not None else default_application()
         self._sweep_on_start = sweep_on_start
         self._background_removal = background_removal
         self._trust_locks = trust_locks
+        self._limit = None if max_bytes is None else _limit_of(self, max_bytes)
         self._lock = threading.RLock()
         self._areas: set[AreaDirectory] = set()
         self._used: Instance | None = None
@@ -121,6 +132,11 @@ class LocalDiskStorage:
     def application(self) -> str:
         """Whose scopes these are."""
         return self._application
+
+    @property
+    def limit(self) -> Limit | None:
+        """What bounds all its open scopes together; None for nothing."""
+        return self._limit
 
     @property
     def base_dir(self) -> Path | None:
@@ -307,6 +323,13 @@ class LocalDiskStorage:
         return Removal()
 
 
+def _limit_of(storage: LocalDiskStorage, max_bytes: int | str) -> Limit:
+    # Who sets no limit does not pay for importing it.
+    from tempscope.storages._quota import limit_of_storage
+
+    return limit_of_storage(storage, max_bytes)
+
+
 def _remove_now(instance: Instance, name: str, identity: tuple[int, int], held: Descriptor) -> Removal:
     removal = remove_entry(instance.fd, name, expected=identity, held=None if held.closed else held)
     if removal == Removal():
@@ -327,7 +350,7 @@ class RamDiskStorage(LocalDiskStorage):
     Lives as long as the process needs it; shared by all its threads.
 
     Args:
-        application, sweep_on_start, background_removal, trust_locks: As for
+        application, sweep_on_start, background_removal, trust_locks, max_bytes: As for
             :class:`LocalDiskStorage`.
 
     Raises:
@@ -341,6 +364,7 @@ class RamDiskStorage(LocalDiskStorage):
         sweep_on_start: bool = True,
         background_removal: bool = False,
         trust_locks: bool = False,
+        max_bytes: int | str | None = None,
     ) -> None:
         if not os.path.isdir(_RAM_DISK):
             raise BaseDirectoryError(
@@ -353,6 +377,7 @@ class RamDiskStorage(LocalDiskStorage):
             sweep_on_start=sweep_on_start,
             background_removal=background_removal,
             trust_locks=trust_locks,
+            max_bytes=max_bytes,
         )
 
     def __repr__(self) -> str:

@@ -95,6 +95,11 @@ FALLBACKS = (
     Fallback("linkat", r'/outside/source"', "what cannot be linked is reflinked, or copied", ("EACCES",)),
     Fallback("close", r"/(source|result|copy)>", "the file was only read, or was synced before"),
     # -- handing over
+    Fallback(
+        "openat|read|close",
+        r'/d-\w+>, "\.tempscope-record"|/\.tempscope-record>',
+        "what waits without a record that can be read waits on, and the report tells of it as kept",
+    ),
     Fallback("close", r"/\.tempscope-(record|outside|staged)>", "it was only read"),
     Fallback(
         "unlinkat",

@@ -984,6 +984,44 @@ def test_a_directory_that_is_gone_when_it_is_listed(tmp_path, top, mocker):
     assert remove_entry(top, "x").complete
 
 
+def test_the_bytes_of_a_great_many_files_are_told_from_some(tmp_path, top, mocker):
+    """Up to a number of files their bytes are exact; of more, each one looked at stands for many."""
+    mocker.patch.object(_delete, "_EXACTLY", 3)
+    mocker.patch.object(_delete, "_EVERY", 4)
+    (tmp_path / "x").mkdir()
+    for number in range(11):
+        (tmp_path / "x" / str(number)).write_bytes(b"x" * 4096)
+    own = os.stat(tmp_path / "x").st_blocks * 512
+    looked = mocker.patch.object(_delete, "_freed_by", side_effect=_delete._freed_by)
+    assert remove_entry(top, "x") == Removal(removed=12, removed_bytes=own + 3 * 4096 + 2 * 4 * 4096)
+    assert looked.call_count == 5
+
+
+def test_files_are_removed_without_being_looked_at(tmp_path, top, mocker):
+    """Of a great many files, one call each is all that most of them cost."""
+    (tmp_path / "x").mkdir()
+    for number in range(_delete._EXACTLY + 2 * _delete._EVERY):
+        (tmp_path / "x" / str(number)).touch()
+    looked = mocker.patch.object(_delete, "_freed_by", return_value=0)
+    assert remove_entry(top, "x").complete
+    assert looked.call_count in (_delete._EXACTLY + 1, _delete._EXACTLY + 2)
+
+
+def test_a_single_error_is_told_and_not_tried_away(tmp_path, top, mocker):
+    """P4: one error of unlinking is told once, although a second try would have gone well."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "f").touch()
+    unlink, errors = os.unlink, [OSError(errno.EIO, "broken")]
+
+    def hooked(name: str, *, dir_fd: int) -> None:
+        if errors:
+            raise errors.pop()
+        unlink(name, dir_fd=dir_fd)
+
+    mocker.patch.object(os, "unlink", hooked)
+    assert [entry.errno for entry in remove_entry(top, "x").entries] == [errno.EIO]
+
+
 def test_the_standard_librarys_remover_is_not_used():
     """
     Security rule 19: what lies in our directories is never left to the standard library's remover.

@@ -17,7 +17,7 @@ import pytest
 
 from tempscope.errors import BaseDirectoryError, StorageFull
 from tempscope.model import Instant, Outcome, Removal, ScopeRecord, Verdict
-from tempscope.storages import _lock, _reclaim, _scan
+from tempscope.storages import _journal, _lock, _reclaim, _scan
 from tempscope.storages._identity import identify
 from tempscope.storages._openat2 import open_directory
 from tempscope.storages._record_file import RECORD, read_record, write_record
@@ -844,22 +844,6 @@ def test_paths_that_were_only_tracked(storage: LocalDiskStorage, base: Path, out
     assert not home.exists()
 
 
-@pytest.mark.parametrize("kind", ["i-", "d-"])
-def test_paths_that_went_along_and_cannot_be_read(
-    storage: LocalDiskStorage, base: Path, root: Path, kind: str
-) -> None:
-    """Row 16: where nobody can read which outside paths a scope took along, it stays, and that is told."""
-    directory = files_in(storage, "file")
-    (directory / ".tempscope-outside").mkdir()
-    abandon(storage)
-    if kind == "d-":
-        directory = directory.rename(root / f"d-{TOKENS[0]}")
-    removals = all_reclaimed(base)
-    (told,) = (entry for removal in removals for entry in removal.entries if entry.kind == "failed")
-    assert "cannot be read" in told.reason
-    assert (directory / "file").exists()
-
-
 @pytest.mark.parametrize("where", ["handed over", "about to be"])
 @pytest.mark.parametrize("verdict", [DELETE, KEEP])
 def test_paths_that_went_along(
@@ -902,6 +886,31 @@ def test_a_path_that_went_along_and_stays(
     monkeypatch.setattr(_reclaim, "remove_outside", lambda *_, **__: Removal(failed=1))
     assert sum(removal.failed for removal in all_reclaimed(base)) == 1
     assert (place / "file").exists()
+
+
+@pytest.mark.parametrize("where", ["handed over", "about to be"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_list_of_paths_that_cannot_be_read(
+    storage: LocalDiskStorage,
+    base: Path,
+    root: Path,
+    where: str,
+    linked: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P4: what cannot be read keeps its scope until the next sweep; a link put there tells nothing."""
+    directory = place = files_in(storage, "file")
+    name = ".tempscope-outside"
+    (directory / name).symlink_to("file") if linked else (directory / name).touch()
+    if where == "handed over":
+        place = root / f"d-{TOKENS[0]}"
+        os.rename(directory, place)
+    abandon(storage)
+    real = _reclaim.read_journal
+    blind = _journal.JournalContent(unreadable=True)
+    monkeypatch.setattr(_reclaim, "read_journal", lambda fd, *of: blind if of else real(fd))
+    assert sum(removal.failed for removal in all_reclaimed(base)) == int(not linked)
+    assert (place / "file").exists() is not linked
 
 
 # -- only looking

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -200,6 +201,10 @@ class MemoryArea:
                 inherited = target.volume.masked(0o666) if found is None else found.st_mode
                 moved.chmod((inherited if mode is None else mode) & 0o777)
         return destination
+
+    def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:
+        """Ask *reserve* before a file grows."""
+        self.tree.reserve = reserve
 
     # -- looking and deleting
 
