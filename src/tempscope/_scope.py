@@ -33,8 +33,9 @@ from tempscope.errors import (
     ScopeEnteredError,
     UnsupportedError,
 )
-from tempscope.model import Capability, CleanupReport, Outcome, ScopeRecord
-from tempscope.protocols import CleanupPolicy, StagedFile, TempArea, TempStorage
+from tempscope.listeners import tell
+from tempscope.model import Capability, CleanupReport, Event, EventKind, Outcome, ScopeRecord
+from tempscope.protocols import CleanupPolicy, Listener, StagedFile, TempArea, TempStorage
 from tempscope.storages import Identity, new_token
 
 
@@ -69,6 +70,7 @@ class Scope:
     _generation: int = 0
     _label: str | None = None
     _left: bool = False
+    _listeners: tuple[Listener, ...] = ()
     _name: str | None = None
     _numbers: Iterator[int] = iter(())
     _opened_as: ScopeRecord | None = None
@@ -99,6 +101,7 @@ class Scope:
         strict: bool = False,
         parent: Scope | None = None,
         prefix: str = PREFIX,
+        listeners: tuple[Listener, ...] = (),
     ) -> Self:
         """Open a scope for somebody who closes it; a forgotten one warns."""
         self = cls.__new__(cls)
@@ -110,6 +113,8 @@ class Scope:
             self._strict = True
         if parent is not None:
             self._parent = parent
+        if listeners:
+            self._listeners = listeners
         self._begin(storage, policy, name, prefix)
         return self
 
@@ -240,6 +245,8 @@ class Scope:
         with self._lock:
             if self._has_files or self._exits or self._retry or self._outcome or self._closed:
                 return False
+            if self._listeners:
+                return False
             self._outcome = OK
             self._closed = self._empty = True
         _open_scopes.forget(self)
@@ -333,6 +340,13 @@ class Scope:
         if self._outcome is None and (self._entered or not self._standalone):
             self._close_forgotten("it was forgotten")
         _open_scopes.forget(self)
+
+    # -- telling
+
+    def _tell(self, kind: EventKind, **fields: Any) -> None:
+        """Tell the listeners; where it is on the way of each file, ask first whether there are any."""
+        if self._listeners:
+            tell(self._listeners, Event(kind=kind, scope=self._shown, label=self._label, **fields))
 
     # -- behind the calls
 

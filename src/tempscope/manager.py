@@ -164,7 +164,7 @@ class TempFileManager(Scope):
         if create:
             return self._file_maker(suffix, prefix, name)()
         if name is not None:
-            return self._reserve(self._usable_area(), check_name(name))
+            return self._named(self._reserve, check_name(name))
         return self._unique(self._reserve, *self._affixes(suffix, prefix))
 
     def new_dir(self, prefix: str | None = None, *, name: str | None = None) -> Path:
@@ -191,16 +191,22 @@ class TempFileManager(Scope):
         area = self._usable_area()
         with self._lock:
             self._check_not_reserved(name)
-            return make(area, name)
+            path = make(area, name)
+        if self._listeners:
+            self._tell("created", path=path)
+        return path
 
     def _unique(self, make: Callable[[TempArea, str], Path], prefix: str, suffix: str) -> Path:
         area = self._usable_area()
         for _ in range(_NAME_ATTEMPTS):
             try:
-                return make(area, unique_name(prefix, suffix, next(self._numbers)))
+                path = make(area, unique_name(prefix, suffix, next(self._numbers)))
             except NameTakenError:
                 # The job made a file of our next name itself.
                 continue
+            if self._listeners:
+                self._tell("created", path=path)
+            return path
         raise NameTakenError(f"no free name between {prefix!r} and {suffix!r} was found", scope=self._shown)
 
     def _reserve(self, area: TempArea, name: str) -> Path:
@@ -243,9 +249,12 @@ class TempFileManager(Scope):
                 raise
             exc.add_note(f"tempscope: deleting a temporary file also raised {describe(error)}")
             return
+        if removal.removed:
+            self._tell("removed", path=path, removal=removal)
         if not removal.complete:
             reason = "; ".join(sorted({entry.reason for entry in removal.leftovers}))
             _log.warn("a temporary file could not be deleted yet", scope=self._shown, reason=reason)
+            self._tell("failed", path=path, reason=reason, removal=removal)
 
     # -- in and out
 
@@ -291,6 +300,7 @@ class TempFileManager(Scope):
         with self._lock:
             self._remember_staged(staged)
         _log.debug("file staged", scope=self._shown, how=staged.method, bytes_saved=staged.bytes_saved)
+        self._tell("staged", path=staged.path, source=staged.source, reason=staged.method)
         return staged
 
     def _remember_staged(self, staged: StagedFile) -> None:
@@ -378,6 +388,7 @@ class TempFileManager(Scope):
         )
         self._free_name(ours)
         _log.debug("file published", scope=self._shown, path=published)
+        self._tell("published", path=published, source=ours)
         return published
 
     def keep(self, path: str | os.PathLike[str]) -> Path:
@@ -399,6 +410,7 @@ class TempFileManager(Scope):
             if self._outside is not None and not self._owns(wanted):
                 text = absolute(path, "path")
                 if self._outside.unregister(text):
+                    self._tell("kept", path=Path(text), source=Path(text), reason="by keep()")
                     return Path(text)
         area = self._usable_area()
         if not isinstance(area, GivingUp):
@@ -408,6 +420,7 @@ class TempFileManager(Scope):
         kept = area.give_up(wanted)
         self._free_name(wanted)
         _log.debug("path given up", scope=self._shown, path=kept)
+        self._tell("kept", path=kept, source=wanted, reason="by keep()")
         return kept
 
     # -- outside paths and callbacks
@@ -596,6 +609,7 @@ class TempFileManager(Scope):
             strict=self._strict,
             parent=self,
             prefix=self._prefix,
+            listeners=self._listeners,
         )
         try:
             child._parent_exit = self._push(ChildExit(weakref.ref(child)))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from tempscope import _open_scopes
@@ -14,10 +14,11 @@ from tempscope._current import current_scope
 from tempscope._markers import hide_markers, refuse_marker
 from tempscope._names import check_label
 from tempscope.errors import ConfigurationError
+from tempscope.listeners import check_listeners
 from tempscope.manager import TempFileManager
 from tempscope.model import ScopeRecord
 from tempscope.policies import DeleteOnClose
-from tempscope.protocols import CleanupPolicy, TempStorage
+from tempscope.protocols import CleanupPolicy, Listener, TempStorage
 
 
 __all__ = ["TempScopes", "current_scope", "in_scope"]
@@ -44,11 +45,13 @@ class TempScopes:
         strict: Whether closing raises :class:`~tempscope.errors.LeftoverError` when something
             could not be removed; otherwise that is a warning and stands in the report.
 
+        listeners: Functions that are told what happens in the scopes; see :mod:`tempscope.listeners`.
+
     Raises:
-        ConfigurationError: If *storage* or *policy* is none.
+        ConfigurationError: If *storage* or *policy* is none, or a listener cannot be called.
     """
 
-    __slots__ = ("_label", "_policy", "_storage", "_strict")
+    __slots__ = ("_label", "_listeners", "_policy", "_storage", "_strict")
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class TempScopes:
         *,
         label: str | None = None,
         strict: bool = False,
+        listeners: Iterable[Listener] = (),
     ) -> None:
         refuse_marker(storage, "storage")
         if not hasattr(storage, "open_area"):
@@ -67,6 +71,7 @@ class TempScopes:
         self._policy = policy
         self._label = check_label(label, "a label")
         self._strict = strict
+        self._listeners = check_listeners(listeners)
 
     @property
     def storage(self) -> TempStorage:
@@ -108,6 +113,7 @@ class TempScopes:
             name,
             label=self._label,
             strict=self._strict,
+            listeners=self._listeners,
         )
 
     def active(self) -> list[ScopeRecord]:

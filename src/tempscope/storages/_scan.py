@@ -20,14 +20,16 @@ import attrs
 
 from tempscope._names import escape
 from tempscope.errors import BaseDirectoryError
-from tempscope.model import Entry, Instant, Removal, ScopeRecord, ScopeState, Verdict
+from tempscope.model import Entry, Instant, Removal, ScopeRecord, ScopeState, Usage, Verdict
+from tempscope.protocols import Pace
 from tempscope.storages import _lock
 from tempscope.storages._delete import BUDGET
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._holders import heirs, holders
 from tempscope.storages._instance import is_area_name, is_named
 from tempscope.storages._journal import JournalContent, read_journal
-from tempscope.storages._openat2 import DIRECTORY, mount_id
+from tempscope.storages._measure import measure
+from tempscope.storages._openat2 import DIRECTORY, mount_id, open_subdirectory
 from tempscope.storages._owner import read_owner
 from tempscope.storages._reclaim import Reclaiming
 from tempscope.storages._record_file import read_record
@@ -36,7 +38,7 @@ from tempscope.storages._token import is_token
 from tempscope.storages._trust import Trust, trust_in
 
 
-__all__ = ["DiskSweep", "scan"]
+__all__ = ["DiskSweep", "scan", "survey"]
 
 _STATES: dict[str, ScopeState] = {"k-": "retained", "f-": "given_up", "d-": "handed_over", "t-": "trash"}
 _ASKED_FOR_HEIRS = 8
@@ -62,6 +64,9 @@ class DiskSweep:
 
         look_into_the_living: Whether the scopes of living processes are told too.
 
+        measuring: Whether all are told for statistics: with their usage, and of a dead instance its
+            scopes alone.
+
     Raises:
         BaseDirectoryError: On entering, if the root cannot be ours.
     """
@@ -73,11 +78,13 @@ class DiskSweep:
         trust_locks: bool = False,
         budget: int = BUDGET,
         look_into_the_living: bool = False,
+        measuring: bool = False,
     ) -> None:
         self._base_dir = base_dir
         self._trust_locks = trust_locks
         self._budget = budget
-        self._look_into_the_living = look_into_the_living
+        self._look_into_the_living = look_into_the_living or measuring
+        self._measuring = measuring
         self._root: Root | None = None
         self._trust = Trust("", vouched=False)
         self._reclaiming: Reclaiming | None = None
@@ -105,11 +112,13 @@ class DiskSweep:
         """What was met so far and is not to be touched, each with the reason."""
         return tuple(self._left)
 
-    def reclaim(self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool = False) -> Removal:
+    def reclaim(
+        self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool = False, pace: Pace | None = None
+    ) -> Removal:
         """Delete, or keep on, what no living owner holds; with *dry_run* only say what that would do."""
         if self._reclaiming is None:
             return Removal()
-        return self._reclaiming.run(record, verdict, dry_run=dry_run)
+        return self._reclaiming.run(record, verdict, dry_run=dry_run, pace=pace)
 
     def records(self) -> Iterator[ScopeRecord]:
         """Tell what is there, dead instances scope by scope and then the instance itself, as trash."""
@@ -157,7 +166,8 @@ class DiskSweep:
     def _living(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
         held_by = holders(descriptor.fd)
         for record in _live_areas(descriptor.fd, Path(root.path, name)):
-            yield attrs.evolve(record, held_by=held_by)
+            told = attrs.evolve(record, held_by=held_by)
+            yield _measured(told, descriptor.fd) if self._measuring else told
 
     def _note_heirs(self, name: str, descriptor: Descriptor) -> None:
         who = heirs(descriptor.fd)
@@ -196,10 +206,15 @@ class DiskSweep:
     def _dead(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
         home = Path(root.path, name)
         try:
-            yield from _areas(descriptor.fd, home, "orphaned")
+            for record in _areas(descriptor.fd, home, "orphaned"):
+                # A policy that goes by sizes is going to be asked about what wants to stay.
+                told = self._measuring or record.never_closed.keep
+                yield _measured(record, descriptor.fd) if told else record
         except OSError as error:
             reason = f"its scopes cannot be listed: {os.strerror(error.errno or errno.EIO)}"
             self._leave(name, reason, error.errno)
+            return
+        if self._measuring:
             return
         # After its scopes the instance itself: its registered outside paths, and its directory.
         yield attrs.evolve(_unknown(name[2:]), state="trash", directory=home)
@@ -216,6 +231,8 @@ class DiskSweep:
         if record is None or (state == "retained" and record.token != name[2:]):
             # What a damaged record cannot say is kept: nothing in it counts, nothing ever expires.
             record = _unknown(name[2:])
+        if self._measuring and record.usage is None:
+            record = attrs.evolve(record, usage=_usage(descriptor.fd))
         yield attrs.evolve(record, state=state, directory=Path(root.path, name))
 
 
@@ -256,6 +273,23 @@ def _live_areas(fd: int, home: Path) -> Iterator[ScopeRecord]:
         return
 
 
+def _measured(record: ScopeRecord, instance_fd: int) -> ScopeRecord:
+    """Return *record*, of an area in the instance *instance_fd*, with what it occupies now."""
+    assert record.directory is not None
+    try:
+        with open_subdirectory(instance_fd, record.directory.name) as area:
+            return attrs.evolve(record, usage=_usage(area.fd))
+    except OSError:
+        return record
+
+
+def _usage(fd: int) -> Usage | None:
+    try:
+        return measure(fd)
+    except OSError:
+        return None
+
+
 def _unknown(token: str) -> ScopeRecord:
     return ScopeRecord(token=token, opened=Instant(0.0, 0.0, ""))
 
@@ -263,4 +297,10 @@ def _unknown(token: str) -> ScopeRecord:
 def scan(base_dir: str | None, *, trust_locks: bool = False) -> Iterator[ScopeRecord]:
     """Tell every scope under the root in *base_dir*; a missing root has none."""
     with DiskSweep(base_dir, trust_locks=trust_locks, look_into_the_living=True) as sweep:
+        yield from sweep.records()
+
+
+def survey(base_dir: str | None, *, trust_locks: bool = False) -> Iterator[ScopeRecord]:
+    """Tell every scope under the root in *base_dir* with what it occupies; a missing root has none."""
+    with DiskSweep(base_dir, trust_locks=trust_locks, measuring=True) as sweep:
         yield from sweep.records()
