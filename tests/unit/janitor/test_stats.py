@@ -170,7 +170,7 @@ def test_across_processes(tmp_path: Path) -> None:
 def test_who_inherited_a_lease_is_told(tmp_path: Path, program: Callable[..., Any]) -> None:
     """Trap: a lease that a daemon inherited pins its owner's files, and statistics tell by whom."""
     source = """
-        import os, sys
+        import os, signal
         from tempscope import LocalDiskStorage, TempScopes, stats
         scope = TempScopes(LocalDiskStorage(base)).open()
         scope.new_file()
@@ -183,8 +183,7 @@ def test_who_inherited_a_lease_is_told(tmp_path: Path, program: Callable[..., An
             if daemon:
                 os.write(tell, str(daemon).encode())
                 os._exit(0)
-            os.read(0, 1)
-            os._exit(0)
+            signal.pause()
         os.waitpid(middle, 0)
         daemon = int(os.read(ready, 20))
         owners = {each.pid: each for each in stats(base).owners}
