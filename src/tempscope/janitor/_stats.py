@@ -11,7 +11,7 @@ import attrs
 
 from tempscope._clock import SystemClock
 from tempscope.janitor._place import Place, storage_at
-from tempscope.model import Instant, OwnerStats, ScopeRecord, ScopeState, StateStats, Stats, Usage
+from tempscope.model import Instant, Owner, OwnerStats, ScopeRecord, ScopeState, StateStats, Stats
 from tempscope.protocols import Surveyable
 
 
@@ -48,40 +48,54 @@ def stats(storage_or_base_dir: Place) -> Stats:
 
 def count(records: Iterable[ScopeRecord], now: Instant) -> Stats:
     """Return the statistics of *records* as of *now*."""
-    states: dict[ScopeState, StateStats] = {state: StateStats(state=state) for state in get_args(ScopeState)}
-    owners: dict[tuple[object, ...], OwnerStats] = {}
+    states: dict[ScopeState, _Sum] = {state: _Sum() for state in get_args(ScopeState)}
+    owners: dict[tuple[Owner | None, str, ScopeState, str | None], _Sum] = {}
     for record in records:
-        usage = record.usage or Usage()
-        state = states[record.state]
-        states[record.state] = attrs.evolve(
-            state,
-            scopes=state.scopes + 1,
-            files=state.files + usage.files,
-            bytes=state.bytes + usage.bytes,
-            oldest_seconds=max(state.oldest_seconds, _age(record, now)),
-        )
+        states[record.state].add(record, now)
         if record.state in ("live", "orphaned"):
-            _count_owner(owners, record, usage)
+            key = (record.owner, record.application, record.state, record.held_by)
+            owners.setdefault(key, _Sum()).add(record, now)
+    everything = states.values()
     return Stats(
         **{state: told.scopes for state, told in states.items()},
-        files=sum(told.files for told in states.values()),
-        bytes=sum(told.bytes for told in states.values()),
-        states=tuple(states.values()),
-        owners=tuple(owners.values()),
+        files=sum(told.files for told in everything),
+        bytes=sum(told.bytes for told in everything),
+        states=tuple(_state(state, told) for state, told in states.items()),
+        owners=tuple(_owner(*key, told) for key, told in owners.items()),
     )
 
 
-def _count_owner(owners: dict[tuple[object, ...], OwnerStats], record: ScopeRecord, usage: Usage) -> None:
-    key = (record.owner, record.application, record.state)
-    known = owners.get(key) or OwnerStats(
-        pid=record.owner.pid if record.owner is not None else 0,
-        application=record.application,
-        alive=record.state == "live",
-        held_by=record.held_by,
+@attrs.define
+class _Sum:
+    scopes: int = 0
+    files: int = 0
+    bytes: int = 0
+    oldest: float = 0.0
+
+    def add(self, record: ScopeRecord, now: Instant) -> None:
+        self.scopes += 1
+        if record.usage is not None:
+            self.files += record.usage.files
+            self.bytes += record.usage.bytes
+        # A record that could not be read has no time.
+        if record.opened.wall:
+            self.oldest = max(self.oldest, record.age(now))
+
+
+def _state(state: ScopeState, told: _Sum) -> StateStats:
+    return StateStats(
+        state=state, scopes=told.scopes, files=told.files, bytes=told.bytes, oldest_seconds=told.oldest
     )
-    owners[key] = attrs.evolve(known, scopes=known.scopes + 1, bytes=known.bytes + usage.bytes)
 
 
-def _age(record: ScopeRecord, now: Instant) -> float:
-    # A record that could not be read has no time.
-    return record.age(now) if record.opened.wall else 0.0
+def _owner(
+    owner: Owner | None, application: str, state: ScopeState, held_by: str | None, told: _Sum
+) -> OwnerStats:
+    return OwnerStats(
+        pid=owner.pid if owner is not None else 0,
+        application=application,
+        alive=state == "live",
+        scopes=told.scopes,
+        bytes=told.bytes,
+        held_by=held_by,
+    )

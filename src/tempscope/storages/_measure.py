@@ -19,6 +19,9 @@ from tempscope.storages._openat2 import open_directory, open_subdirectory
 __all__ = ["measure"]
 
 
+_TELLS_BLOCKS = hasattr(os.stat_result, "st_blocks")
+
+
 @attrs.define
 class _Count:
     files: int = 0
@@ -92,7 +95,7 @@ def _list(fd: int, count: _Count) -> list[str]:
             else:
                 # Nearly all are so; a call for each would cost as much as looking at it.
                 files += 1
-                blocks += getattr(status, "st_blocks", 0)
+                blocks += status.st_blocks if _TELLS_BLOCKS else 0
     count.files += files
     count.bytes += blocks * 512
     count.freeable += blocks * 512

@@ -164,10 +164,14 @@ class DiskSweep:
     # -- instances
 
     def _living(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
-        held_by = holders(descriptor.fd)
-        for record in _live_areas(descriptor.fd, Path(root.path, name)):
-            told = attrs.evolve(record, held_by=held_by)
-            yield _measured(told, descriptor.fd) if self._measuring else told
+        yield from self._live_areas(descriptor.fd, Path(root.path, name), holders(descriptor.fd))
+
+    def _live_areas(self, fd: int, home: Path, held_by: str | None = None) -> Iterator[ScopeRecord]:
+        try:
+            yield from _areas(fd, home, "live", held_by=held_by, measured=self._measuring)
+        except OSError:
+            # They are only told; their owner knows them.
+            return
 
     def _note_heirs(self, name: str, descriptor: Descriptor) -> None:
         who = heirs(descriptor.fd)
@@ -189,7 +193,7 @@ class DiskSweep:
         self._leave(name, objection)
         if self._look_into_the_living:
             # Nothing shows that its owner is gone.
-            yield from _live_areas(descriptor.fd, Path(root.path, name))
+            yield from self._live_areas(descriptor.fd, Path(root.path, name))
 
     def _objection(self, root: Root, name: str, descriptor: Descriptor, state: _lock.LockState) -> str:
         status = os.fstat(descriptor.fd)
@@ -206,10 +210,7 @@ class DiskSweep:
     def _dead(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
         home = Path(root.path, name)
         try:
-            for record in _areas(descriptor.fd, home, "orphaned"):
-                # A policy that goes by sizes is going to be asked about what wants to stay.
-                told = self._measuring or record.never_closed.keep
-                yield _measured(record, descriptor.fd) if told else record
+            yield from _areas(descriptor.fd, home, "orphaned", measured=self._measuring)
         except OSError as error:
             reason = f"its scopes cannot be listed: {os.strerror(error.errno or errno.EIO)}"
             self._leave(name, reason, error.errno)
@@ -252,7 +253,9 @@ def _some_of(names: list[str]) -> list[str]:
     return (names[start:] + names[:start])[:_ASKED_FOR_HEIRS]
 
 
-def _areas(fd: int, home: Path, state: ScopeState) -> Iterator[ScopeRecord]:
+def _areas(
+    fd: int, home: Path, state: ScopeState, *, held_by: str | None = None, measured: bool = False
+) -> Iterator[ScopeRecord]:
     """Tell the scopes in the instance *fd*, whose directory is *home*."""
     names = sorted(filter(is_area_name, os.listdir(fd)), key=lambda name: int(name[1:]))
     journal = read_journal(fd) if names else JournalContent()
@@ -262,25 +265,24 @@ def _areas(fd: int, home: Path, state: ScopeState) -> Iterator[ScopeRecord]:
     owner = read_owner(fd) if names else None
     for name in names:
         record = journal.areas.get(name) or _unknown(name)
-        yield attrs.evolve(record, state=state, directory=home / name, owner=record.owner or owner)
+        # A policy that goes by sizes is going to be asked about orphans that want to stay.
+        known = measured or (state == "orphaned" and record.never_closed.keep)
+        yield attrs.evolve(
+            record,
+            state=state,
+            directory=home / name,
+            owner=record.owner or owner,
+            held_by=held_by,
+            usage=_usage_of(fd, name) if known else record.usage,
+        )
 
 
-def _live_areas(fd: int, home: Path) -> Iterator[ScopeRecord]:
+def _usage_of(instance_fd: int, name: str) -> Usage | None:
     try:
-        yield from _areas(fd, home, "live")
+        with open_subdirectory(instance_fd, name) as area:
+            return _usage(area.fd)
     except OSError:
-        # They are only told; their owner knows them.
-        return
-
-
-def _measured(record: ScopeRecord, instance_fd: int) -> ScopeRecord:
-    """Return *record*, of an area in the instance *instance_fd*, with what it occupies now."""
-    assert record.directory is not None
-    try:
-        with open_subdirectory(instance_fd, record.directory.name) as area:
-            return attrs.evolve(record, usage=_usage(area.fd))
-    except OSError:
-        return record
+        return None
 
 
 def _usage(fd: int) -> Usage | None:
