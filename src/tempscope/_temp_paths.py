@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tempscope import _shield
 from tempscope.errors import ScopeEnteredError
+from tempscope.protocols import TempArea
 
 
 if TYPE_CHECKING:
@@ -30,29 +31,37 @@ class TempPath:
     that a failed job's evidence is whole.
     """
 
-    __slots__ = ("_delete", "_generation", "_make", "_manager", "_path")
+    __slots__ = ("_delete", "_generation", "_make", "_manager", "_path", "_wanted")
 
-    def __init__(self, manager: TempFileManager, make: Callable[[], Path], *, delete: bool) -> None:
+    def __init__(
+        self,
+        manager: TempFileManager,
+        make: Callable[[TempArea, str], Path],
+        wanted: tuple[str, str] | str,
+        delete: bool,
+    ) -> None:
         self._manager = manager
         self._make = make
+        self._wanted = wanted
         self._delete = delete
         self._path: Path | None = None
-        self._generation = -1
 
     def __enter__(self) -> Path:
         if self._path is not None:
             raise ScopeEnteredError(f"{self!r} was entered before: ask the manager for another one")
-        self._generation = self._manager._generation
-        self._path = self._make()
-        self._manager._blocks.add(self)
-        return self._path
+        manager = self._manager
+        self._generation = manager._generation
+        self._path = path = manager._made(self._make, self._wanted)
+        manager._blocks.add(self)
+        return path
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
-        self._manager._blocks.discard(self)
+        manager = self._manager
+        manager._blocks.discard(self)
         if self._path is not None and self._goes(exc):
-            self._manager._delete_path(self._path, self._generation, exc)
+            manager._delete_path(self._path, self._generation, exc)
         return False
 
     async def __aenter__(self) -> Path:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import os
 import weakref
 from collections.abc import Callable
@@ -131,12 +132,12 @@ class TempFileManager(Scope):
             StorageFull: If there is no room.
         """
         self._check_usable()
-        return TempPath(self, self._file_maker(suffix, prefix, name), delete=delete)
+        return TempPath(self, _make_file, self._wanted(suffix, prefix, name), delete)
 
     def create_temp_dir(self, prefix: str | None = None, *, name: str | None = None) -> TempPath:
         """Return an object that makes a directory when entered; otherwise as :meth:`create_temp_file`."""
         self._check_usable()
-        return TempPath(self, self._dir_maker(prefix, name), delete=True)
+        return TempPath(self, _make_dir, self._wanted("", prefix, name), True)
 
     # -- files for the scope
 
@@ -161,46 +162,35 @@ class TempFileManager(Scope):
 
             ScopeClosedError, ForkedScopeError: If the scope cannot be used.
         """
-        if create:
-            return self._file_maker(suffix, prefix, name)()
-        if name is not None:
-            return self._named(self._reserve, check_name(name))
-        return self._unique(self._reserve, *self._affixes(suffix, prefix))
+        wanted = self._wanted(suffix, prefix, name)
+        return self._made(_make_file, wanted) if create else self._made(self._reserve, wanted)
 
     def new_dir(self, prefix: str | None = None, *, name: str | None = None) -> Path:
         """Make a directory that lives until the scope closes; otherwise as :meth:`new_file`."""
-        return self._dir_maker(prefix, name)()
+        return self._made(_make_dir, self._wanted("", prefix, name))
 
-    def _file_maker(self, suffix: str, prefix: str | None, name: str | None) -> Callable[[], Path]:
+    def _wanted(self, suffix: str, prefix: str | None, name: str | None) -> tuple[str, str] | str:
+        """Return the exact name, or between what a unique one stands; checked."""
         if name is not None:
-            return functools.partial(self._named, _make_file, check_name(name))
-        return functools.partial(self._unique, _make_file, *self._affixes(suffix, prefix))
-
-    def _dir_maker(self, prefix: str | None, name: str | None) -> Callable[[], Path]:
-        if name is not None:
-            return functools.partial(self._named, _make_dir, check_name(name))
-        return functools.partial(self._unique, _make_dir, *self._affixes("", prefix))
-
-    def _affixes(self, suffix: str, prefix: str | None) -> tuple[str, str]:
+            return check_name(name)
         if prefix is None:
             prefix = self._prefix
         check_affixes(prefix, suffix)
         return prefix, suffix
 
-    def _named(self, make: Callable[[TempArea, str], Path], name: str) -> Path:
+    def _made(self, make: Callable[[TempArea, str], Path], wanted: tuple[str, str] | str) -> Path:
         area = self._usable_area()
-        with self._lock:
-            self._check_not_reserved(name)
-            path = make(area, name)
-        if self._listeners:
-            self._tell("created", path=path)
-        return path
-
-    def _unique(self, make: Callable[[TempArea, str], Path], prefix: str, suffix: str) -> Path:
-        area = self._usable_area()
-        for _ in range(_NAME_ATTEMPTS):
+        if isinstance(wanted, str):
+            with self._lock:
+                self._check_not_reserved(wanted)
+                path = make(area, wanted)
+            if self._listeners:
+                self._tell("created", path=path)
+            return path
+        prefix, suffix = wanted
+        for number in itertools.islice(self._numbers, _NAME_ATTEMPTS):
             try:
-                path = make(area, unique_name(prefix, suffix, next(self._numbers)))
+                path = make(area, f"{prefix}{number}{suffix}")
             except NameTakenError:
                 # The job made a file of our next name itself.
                 continue
@@ -249,7 +239,7 @@ class TempFileManager(Scope):
                 raise
             exc.add_note(f"tempscope: deleting a temporary file also raised {describe(error)}")
             return
-        if removal.removed:
+        if self._listeners and removal.removed:
             self._tell("removed", path=path, removal=removal)
         if not removal.complete:
             reason = "; ".join(sorted({entry.reason for entry in removal.leftovers}))

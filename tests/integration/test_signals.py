@@ -28,6 +28,7 @@ from tempscope.signals import install_signal_handlers, uninstall_signal_handlers
 def say(text):
     os.write(1, f"{text}\\n".encode())
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup does
 scopes = TempScopes(LocalDiskStorage(sys.argv[1]))
 """
 

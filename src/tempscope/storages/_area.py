@@ -42,7 +42,8 @@ __all__ = ["LocalArea"]
 
 _ONE_REMOVED = Removal(removed=1)
 _NOTHING = Removal()
-_PLAIN_PATH = type(Path())
+_NO_NAMES = ("", ".", "..")
+_close = os.close
 
 
 class LocalArea(AreaDirectory):
@@ -75,12 +76,12 @@ class LocalArea(AreaDirectory):
             create = self._create or self._open()
             try:
                 # One call into C from open to close: no signal handler can lose the descriptor.
-                any(map(os.close, map(create, (name,))))
+                any(map(_close, map(create, (name,))))
                 if self._instance.strips_owner_bits:  # type: ignore[union-attr]
                     os.chmod(name, 0o600, dir_fd=self._descriptor.fd)
             except OSError as error:
-                self._once_more(error, name, lambda: any(map(os.close, map(self._open(), (name,)))))
-        return _PLAIN_PATH(f"{self._path}/{name}")
+                self._once_more(error, name, lambda: any(map(_close, map(self._open(), (name,)))))
+            return self._path_of(name)
 
     def create_dir(self, name: str) -> Path:
         """Make a new empty directory of exactly that name, mode 0700."""
@@ -91,7 +92,7 @@ class LocalArea(AreaDirectory):
                 self._make_directory(name)
             except OSError as error:
                 self._once_more(error, name, lambda: self._make_directory(name))
-        return _PLAIN_PATH(f"{self._path}/{name}")
+            return self._path_of(name)
 
     def _make_directory(self, name: str) -> None:
         self._open()
@@ -120,7 +121,7 @@ class LocalArea(AreaDirectory):
             own = self._own_copy()
         with own:
             link_from = None if writable else self._storage._link_from
-            path = _PLAIN_PATH(f"{self._path}/{name}")
+            path = self._path_of(name)
             return stage_file(source, own.fd, name, path, link_from=link_from, progress=progress)
 
     def give_out(
@@ -188,14 +189,13 @@ class LocalArea(AreaDirectory):
                 raise ScopeClosedError(
                     f"the scope is closed: its files were {self._state}", scope=self._label()
                 )
-            if self._path and text.startswith(self._path):
-                if text == self._path:
-                    return self._empty()
-                name = text[len(self._path) + 1 :]
-                if "/" not in name and text == f"{self._path}/{name}" and name not in ("", ".", ".."):
-                    if self._create is None:
-                        self._open()
-                    return self._delete_direct(name)
+            own, _, name = text.rpartition("/")
+            if own == self._path and name not in _NO_NAMES:
+                if self._create is None:
+                    self._open()
+                return self._delete_direct(name)
+            if text == self._path and text:
+                return self._empty()
         try:
             parent = self._parent_of(path)
         except PathMissingError:
@@ -353,8 +353,7 @@ class LocalArea(AreaDirectory):
             instance.check()
         except LeaseLostError as error:
             return Removal(skipped=1, entries=(Entry(self._path, "skipped", str(error), error.errno),))
-        self._forget_descriptor()
-        removal = self._storage._discard(instance, self._name, self._identity)
+        removal = self._storage._discard(instance, self._name, self._identity, self._let_go())
         if removal.failed:
             # Out of reach of whoever still writes by name, and of this process's lifetime.
             self._move_to_trash(instance)

@@ -50,6 +50,7 @@ def remove_entry(
     name: str,
     *,
     expected: tuple[int, int] | None = None,
+    held: Descriptor | None = None,
     budget: int = BUDGET,
     pace: Pace | None = None,
 ) -> Removal:
@@ -65,6 +66,8 @@ def remove_entry(
 
         expected: The device and inode that it must be; anything else by that name is left alone.
 
+        held: An open descriptor of what is expected, which spares opening it; closed afterwards.
+
         budget: How many entries to handle at most; calling again goes on.
 
         pace: Asked after each part whether to go on; if not, the rest counts as one thing skipped.
@@ -73,7 +76,7 @@ def remove_entry(
         What went and what did not; a missing *name* is simply not counted.
     """
     walk = _Walk(budget, pace=pace)
-    walk.run(_Level("", _Borrowed(dir_fd), only=name, expected=expected))
+    walk.run(_Level("", _Borrowed(dir_fd), only=name, expected=expected, held=held))
     return walk.result()
 
 
@@ -94,6 +97,7 @@ class _Level:
     size: int = 0
     only: str | None = None
     expected: tuple[int, int] | None = None
+    held: Descriptor | None = None
     subdirectories: list[str] = attrs.Factory(list)
     listed: bool = False
     more: bool = False
@@ -143,8 +147,9 @@ class _Walk:
                 self._count("failed", self._path(""), "the budget was used up; removing again goes on", None)
         finally:
             for level in self.levels:
-                if level.descriptor is not None:
-                    level.descriptor.close()
+                for descriptor in (level.descriptor, level.held):
+                    if descriptor is not None:
+                        descriptor.close()
 
     def _goes_on(self) -> bool:
         """Say what was done since this was last asked, and hear whether to go on."""
@@ -208,7 +213,7 @@ class _Walk:
 
     def _go_down(self, level: _Level, current: Descriptor) -> Descriptor:
         name = level.subdirectories.pop()
-        child = self._enter(level, current.fd, name)
+        child, level.held = level.held or self._enter(level, current.fd, name), None
         if child is None:
             return current
         status = os.fstat(child.fd)

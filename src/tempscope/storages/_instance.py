@@ -29,7 +29,7 @@ from tempscope.storages._root import Root
 if TYPE_CHECKING:
     from tempscope.storages._area_directory import AreaDirectory
 
-__all__ = ["Instance", "close_own", "identity_of", "is_area_name", "is_named"]
+__all__ = ["Instance", "close_own", "identity_of", "is_area_name", "is_named", "is_own"]
 
 _OPEN_AREAS = 3
 
@@ -154,7 +154,7 @@ class Instance:
             (self._descriptor, self.identity),
             (self.root.descriptor, self.root.identity),
         ):
-            if not _is_own(descriptor, identity):
+            if not is_own(descriptor, identity):
                 descriptor.forget()
 
     # -- open areas
@@ -207,16 +207,17 @@ def identity_of(fd: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _is_own(descriptor: Descriptor, identity: tuple[int, int]) -> bool:
+def is_own(descriptor: Descriptor, identity: tuple[int, int]) -> bool:
+    """Return whether *descriptor* still is what it was; its number may be somebody else's by now."""
     try:
-        return identity_of(descriptor.fd) == identity
+        return not descriptor.closed and identity_of(descriptor.fd) == identity
     except (OSError, ValueError):
         return False
 
 
 def close_own(descriptor: Descriptor, identity: tuple[int, int]) -> None:
     """Close *descriptor* if it still is what it was; a number that somebody else closed is forgotten."""
-    if _is_own(descriptor, identity):
+    if is_own(descriptor, identity):
         descriptor.close()
     else:
         descriptor.forget()

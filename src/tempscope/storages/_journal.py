@@ -10,7 +10,6 @@ Data, never code: lines are capped, checked, and ignored when torn or hostile.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ import attrs
 from tempscope.model import ScopeRecord
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._identity import Identity
-from tempscope.storages._records import MAX_RECORD_BYTES, parse_object, record_from, record_to
+from tempscope.storages._records import MAX_RECORD_BYTES, encode_object, parse_object, record_from, record_to
 
 
 __all__ = ["JOURNAL", "Journal", "JournalContent", "OutsidePath", "encode_outside", "read_journal"]
@@ -262,7 +261,7 @@ def _inode_of(fd: int) -> tuple[int, int, bool]:
 
 
 def _line(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"
+    return encode_object(value) + b"\n"
 
 
 def _told(outside: OutsidePath) -> dict[str, Any]:

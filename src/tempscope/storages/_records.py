@@ -14,19 +14,33 @@ from typing import Any, cast, get_args
 from tempscope.model import Instant, Outcome, OutcomeKind, Owner, ScopeRecord, Usage, Verdict
 
 
-__all__ = ["MAX_RECORD_BYTES", "decode_record", "encode_record", "parse_object", "record_from", "record_to"]
+__all__ = [
+    "MAX_RECORD_BYTES",
+    "decode_record",
+    "encode_object",
+    "encode_record",
+    "parse_object",
+    "record_from",
+    "record_to",
+]
 
 MAX_RECORD_BYTES = 128 * 1024
 """No record is longer: ten texts of a thousand characters, each of at most twelve bytes when escaped."""
 
 _VERSION = 1
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _MAX_TEXT = 1_000
 _MAX_NUMBER = 2**63
 
 
 def encode_record(record: ScopeRecord) -> bytes:
     """Return *record* as one line of ASCII JSON."""
-    return json.dumps(record_to(record), separators=(",", ":")).encode("ascii")
+    return encode_object(record_to(record))
+
+
+def encode_object(value: dict[str, Any]) -> bytes:
+    """Return *value* as one line of ASCII JSON, without the line's end."""
+    return _encode(value).encode("ascii")
 
 
 def decode_record(data: bytes) -> ScopeRecord | None:

@@ -20,6 +20,7 @@ from tempscope.storages._area_directory import AreaDirectory
 from tempscope.storages._background import BackgroundRemoval, wait_for_all
 from tempscope.storages._base import absolute
 from tempscope.storages._delete import remove_entry
+from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._instance import Instance, is_named
 from tempscope.storages._registry import instance_for, leave_all
 from tempscope.storages._scan import DiskSweep, scan, survey
@@ -203,16 +204,17 @@ class LocalDiskStorage:
     def _ended(self, area: AreaDirectory) -> None:
         self._areas.discard(area)
 
-    def _discard(self, instance: Instance, name: str, identity: tuple[int, int]) -> Removal:
+    def _discard(self, instance: Instance, name: str, identity: tuple[int, int], held: Descriptor) -> Removal:
         """Remove an area of *instance* if it still is what it was: at once, or by a rename and a thread."""
         if not self._background_removal or not is_named(instance.fd, name, identity):
-            return _remove_now(instance, name, identity)
+            return _remove_now(instance, name, identity, held)
         trash = f"t-{new_token()}"
         try:
             os.rename(name, trash, src_dir_fd=instance.fd, dst_dir_fd=instance.root.fd)
         except OSError:
             # A full or read-only disk may refuse the rename; removing needs no room.
-            return _remove_now(instance, name, identity)
+            return _remove_now(instance, name, identity, held)
+        held.close()
         with self._lock:
             if self._background is None:
                 self._background = BackgroundRemoval()
@@ -220,8 +222,8 @@ class LocalDiskStorage:
         return Removal()
 
 
-def _remove_now(instance: Instance, name: str, identity: tuple[int, int]) -> Removal:
-    removal = remove_entry(instance.fd, name, expected=identity)
+def _remove_now(instance: Instance, name: str, identity: tuple[int, int], held: Descriptor) -> Removal:
+    removal = remove_entry(instance.fd, name, expected=identity, held=None if held.closed else held)
     if removal == Removal():
         _log.warn("a scope's directory was removed by somebody else", token=instance.token)
     return removal
