@@ -101,7 +101,6 @@ class Scope:
         strict: bool = False,
         parent: Scope | None = None,
         prefix: str = PREFIX,
-        listeners: tuple[Listener, ...] = (),
     ) -> Self:
         """Open a scope for somebody who closes it; a forgotten one warns."""
         self = cls.__new__(cls)
@@ -113,8 +112,8 @@ class Scope:
             self._strict = True
         if parent is not None:
             self._parent = parent
-        if listeners:
-            self._listeners = listeners
+            if parent._listeners:
+                self._listeners = parent._listeners
         self._begin(storage, policy, name, prefix)
         return self
 
@@ -246,6 +245,7 @@ class Scope:
             if self._has_files or self._exits or self._retry or self._outcome or self._closed:
                 return False
             if self._listeners:
+                # They are to hear of it.
                 return False
             self._outcome = OK
             self._closed = self._empty = True

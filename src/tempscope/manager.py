@@ -599,7 +599,6 @@ class TempFileManager(Scope):
             strict=self._strict,
             parent=self,
             prefix=self._prefix,
-            listeners=self._listeners,
         )
         try:
             child._parent_exit = self._push(ChildExit(weakref.ref(child)))

@@ -107,14 +107,16 @@ class TempScopes:
         """
         if type(name) is not str and name is not None:
             refuse_marker(name, "name")
-        return TempFileManager._opened(
+        manager = TempFileManager._opened(
             self._storage,
             self._policy if policy is None else policy,
             name,
             label=self._label,
             strict=self._strict,
-            listeners=self._listeners,
         )
+        if self._listeners:
+            manager._listeners = self._listeners
+        return manager
 
     def active(self) -> list[ScopeRecord]:
         """
