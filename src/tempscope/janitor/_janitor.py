@@ -142,9 +142,7 @@ class Janitor:
         Returns:
             What was done in all storages together, and what failed.
         """
-        here = self._here()
-        with here.passing:
-            return self._pass(here, dry_run=dry_run)
+        return self._pass(self._here(), dry_run=dry_run)
 
     async def asweep(self, *, dry_run: bool = False) -> SweepReport:
         """Make one pass in a worker thread; otherwise as :meth:`sweep`."""
@@ -247,8 +245,7 @@ class Janitor:
     def _work(self, here: _Here, stop: threading.Event) -> None:
         while True:
             try:
-                with here.passing:
-                    self._pass(here, stop=stop)
+                self._pass(here, stop=stop)
             except BaseException as error:
                 # Nobody is there to catch it, and the next pass may go well.
                 _log.warn("a janitor's pass was given up", error=type(error).__name__)
@@ -272,6 +269,16 @@ class Janitor:
     def _pass(
         self, here: _Here, *, dry_run: bool = False, stop: threading.Event | None = None
     ) -> SweepReport:
+        with here.passing:
+            report = self._sweep_all(here, dry_run, stop)
+        # Not under the lock: a listener may want to ask for something.
+        if self._listeners and not dry_run:
+            tell(self._listeners, Event(kind="swept", removal=report))
+            if report.failed:
+                tell(self._listeners, Event(kind="failed", removal=report))
+        return report
+
+    def _sweep_all(self, here: _Here, dry_run: bool, stop: threading.Event | None) -> SweepReport:
         begun = self._clock.now()
         spending = Spending(self._budget, only_looks=dry_run)
         if stop is not None:
@@ -297,7 +304,6 @@ class Janitor:
                 last=begun,
                 last_report=report,
             )
-            self._tell(report)
         return report
 
     def _policy_now(self) -> tuple[CleanupPolicy | None, SweepReport]:
@@ -322,12 +328,6 @@ class Janitor:
         except Exception as error:
             _log.warn("a janitor could not sweep a storage", error=type(error).__name__)
             return _failed(source, f"it could not be swept: {_words(error)}", getattr(error, "errno", None))
-
-    def _tell(self, report: SweepReport) -> None:
-        if self._listeners:
-            tell(self._listeners, Event(kind="swept", removal=report))
-            if report.failed:
-                tell(self._listeners, Event(kind="failed", removal=report))
 
 
 def _together(one: SweepReport, other: SweepReport) -> SweepReport:

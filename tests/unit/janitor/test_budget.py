@@ -21,7 +21,7 @@ from tempscope.storages import _delete
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._openat2 import open_directory
 
-from .test_sweep import Shelf, abandon, leave, names_in, record_of
+from .test_sweep import Asked, Shelf, abandon, leave, names_in, record_of
 
 
 class Timer:
@@ -187,9 +187,11 @@ def test_what_fails_costs_nothing() -> None:
 
 def test_a_policy_is_not_asked_about_a_part() -> None:
     """A pass that was cut short before all was looked at asks no policy: it would see a part only."""
-    shelf = Shelf(record_of("a", "orphaned"), record_of("b", "orphaned"), record_of("c"))
-    report = Sweep(shelf, DeleteOnClose(), spending=Spending(SweepBudget(entries=1))).run()
+    shelf = Shelf(record_of("c"), record_of("a", "orphaned"), record_of("b", "orphaned"))
+    policy = Asked()
+    report = Sweep(shelf, policy, spending=Spending(SweepBudget(entries=1))).run()
     assert (report.removed, report.kept, report.cut_short) == (1, 0, True)
+    assert policy.kept == []
     report = Sweep(shelf, DeleteOnClose(), spending=Spending(SweepBudget(entries=3))).run()
     assert (report.removed, report.cut_short) == (3, False)
 

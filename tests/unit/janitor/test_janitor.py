@@ -510,6 +510,20 @@ def test_a_janitor_stops_itself(started: Callable[[Janitor], Janitor]) -> None:
     assert janitor.status().passes == 1
 
 
+def test_a_listener_may_use_the_janitor() -> None:
+    """A listener may ask the janitor that called it for its status, and for a pass."""
+    told: list[JanitorStatus] = []
+
+    def ask(event: Event) -> None:
+        told.append(janitor.status())
+        if len(told) == 1:
+            janitor.sweep()
+
+    janitor = Janitor(MemoryStorage(), listeners=[ask])
+    janitor.sweep()
+    assert [(status.passes, status.sweeping) for status in told] == [(1, False), (2, False)]
+
+
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system gives no thread, starting raises, and the janitor is as it was."""
 
