@@ -17,6 +17,7 @@ import trio
 import tempscope
 from tempscope import (
     DeleteOnClose,
+    ExpireAfter,
     Janitor,
     KeepAll,
     KeepLast,
@@ -24,6 +25,7 @@ from tempscope import (
     LocalDiskStorage,
     MemoryStorage,
 )
+from tempscope._clock import SystemClock
 from tempscope.errors import ConfigurationError
 from tempscope.janitor import JanitorStatus, SweepBudget, _janitor
 from tempscope.model import Event, Removal, ScopeRecord, Verdict
@@ -350,6 +352,20 @@ def test_clocks_that_jump() -> None:
     assert janitor.sweep().removed == 0
     clock.step_wall(1)
     assert janitor.sweep().removed == 1
+
+
+@pytest.mark.parametrize("wall", [-(2.0**31), 0.0, 15_000_000_000.0])
+def test_the_times_of_files_mean_nothing(tmp_path: Path, wall: float) -> None:
+    """Rows 84, 88: however old or new its files say they are, a scope's age is its record's."""
+    leave(tmp_path, "kept", application="mine", policy=ExpireAfter("1h"))
+    storage = LocalDiskStorage(tmp_path, application="mine")
+    janitor = Janitor(storage, ExpireAfter("1h"))
+    assert janitor.sweep().kept == 1
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (wall, wall))
+    assert (janitor.sweep().kept, janitor.sweep().removed) == (1, 0)
+    clock = FakeClock(wall=SystemClock().now().wall + 3_600.0)
+    assert Janitor(storage, ExpireAfter("1h"), clock=clock).sweep().removed == 1
 
 
 # -- by itself
