@@ -5,20 +5,18 @@ Paths outside the scope that were registered to be deleted with it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tempscope import _log
 from tempscope._names import escape
-from tempscope.errors import ForeignPathError
+from tempscope.errors import ForeignPathError, StorageError
 from tempscope.model import Entry, Removal
 from tempscope.protocols import OutsidePathJournal, TempArea
 from tempscope.storages import Identity, identify, remove_outside
 
 
 __all__ = ["OutsidePaths"]
-
-_UNKNOWN = object()
 
 
 class OutsidePaths:
@@ -55,12 +53,33 @@ class OutsidePaths:
         _log.debug("outside path registered", path=path)
 
     def unregister(self, path: str) -> bool:
-        """Forget *path*; returns whether it was registered."""
-        if self._paths.pop(path, _UNKNOWN) is _UNKNOWN:
+        """
+        Forget *path*; returns whether it was registered.
+
+        Raises:
+            StorageError: If that cannot be written down; it is still registered then.
+        """
+        if path not in self._paths:
             return False
-        self._write_off(path)
+        if self._journal is not None:
+            self._journal.forget_outside(Path(path))
+        self._paths.pop(path, None)
         _log.debug("outside path unregistered", path=path)
         return True
+
+    def described(self, protected: Iterable[Identity] = ()) -> dict[str, str]:
+        """Return them as text, each with its identity, but for the *protected*, which stay anyway."""
+        sources = set(protected)
+        return {
+            path: "" if identity is None else str(identity)
+            for path, identity in self._paths.items()
+            if identity not in sources
+        }
+
+    def take_up(self, area: TempArea, described: Mapping[str, str]) -> None:
+        """Go on with paths that another process registered, and that *area* tells already."""
+        self._journal = area if isinstance(area, OutsidePathJournal) else None
+        self._paths = {path: Identity.parse(text) for path, text in described.items()}
 
     def remove_all(self, protected: Iterable[Identity] = ()) -> Iterator[Removal]:
         """
@@ -83,13 +102,17 @@ class OutsidePaths:
             except BaseException:
                 self._paths[path] = registered
                 raise
-            if not removal.failed:
-                self._write_off(path)
-            yield removal
+            yield removal if removal.failed else removal + self._write_off(path)
 
-    def _write_off(self, path: str) -> None:
-        if self._journal is not None:
-            self._journal.forget_outside(Path(path))
+    def _write_off(self, path: str) -> Removal:
+        try:
+            if self._journal is not None:
+                self._journal.forget_outside(Path(path))
+        except StorageError as error:
+            # What was deleted a sweep finds gone, but a staged source that stayed it would delete.
+            entry = Entry(escape(path), "failed", f"it is still in the journal: {error}", error.errno)
+            return Removal(failed=1, entries=(entry,))
+        return Removal()
 
 
 def _remove(path: str, registered: Identity | None, sources: set[tuple[int, int]]) -> Removal:

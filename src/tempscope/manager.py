@@ -9,11 +9,11 @@ import inspect
 import itertools
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from tempscope import _current, _log, _shield
+from tempscope import _current, _log, _sharing, _shield
 from tempscope._closing import ChildExit, CleanUp
 from tempscope._exits import Callback
 from tempscope._names import check_affixes, check_label, check_name, unique_name
@@ -33,6 +33,9 @@ from tempscope.policies import DeleteOnClose
 from tempscope.protocols import CleanupPolicy, GivingUp, Progress, StagedFile, TempArea, TempStorage
 from tempscope.storages import LocalDiskStorage, absolute, identify
 
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 __all__ = ["TempFileManager"]
 
@@ -444,7 +447,14 @@ class TempFileManager(Scope):
         self._hold_if_alone()
 
     def unregister_file(self, file_path: str | os.PathLike[str]) -> None:
-        """Take a registered path back: it was moved or processed.  An unknown one is not an error."""
+        """
+        Take a registered path back: it was moved or processed.  An unknown one is not an error.
+
+        Raises:
+            StorageError: If that cannot be written down; the path is still registered then.
+
+            ScopeClosedError, ForkedScopeError: If the scope cannot be used.
+        """
         self._check_usable()
         if isinstance(file_path, Path) and self._owns(file_path):
             return
@@ -501,6 +511,108 @@ class TempFileManager(Scope):
                 return fn(*args, **kwargs)
 
         return bound
+
+    # -- sharing
+
+    def unnamed_file(
+        self,
+        mode: str = "w+b",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[Any]:
+        """
+        Open a new file that has no name, so that nothing of it can ever be left behind.
+
+        It lives until it is closed, like any open file, also beyond the scope's end; a killed process
+        leaves none.
+
+        Args:
+            mode: ``"w+b"``, ``"wb"``, ``"w+"`` or ``"w"``, as for :func:`open`.
+
+            encoding, errors, newline: For text, as for :func:`open`.
+
+        Returns:
+            What :func:`open` returns for *mode*.
+
+        Raises:
+            ConfigurationError: If *mode* does not write a new file, or the others do not go with it.
+
+            StorageFull: If there is no room.
+
+            UnsupportedError: If the storage has none.
+
+            ScopeClosedError, ForkedScopeError: If the scope cannot be used.
+
+        Not promised: that it counts in :meth:`usage`.
+        """
+        return _sharing.unnamed_file(self, mode, encoding, errors, newline)
+
+    def popen_kwargs(
+        self, *, env: Mapping[str, str] | None = None, pass_fds: Iterable[int] = ()
+    ) -> dict[str, Any]:
+        """
+        Return arguments for :class:`subprocess.Popen` by which a command works in this scope, and holds it.
+
+        Its temporary files go to the scope's directory.  If this process is killed, the scope's files
+        stay while the command lives, or a process that it started, and a sweep removes them afterwards.
+        Closing the scope removes them at once, whether or not a command still runs.
+
+        Opens one descriptor for the scope, however often it is called; it is closed with the scope, and
+        only commands that are given it have it.
+
+        Args:
+            env: The command's environment; None for this process's.
+
+            pass_fds: Further descriptors for the command.
+
+        Returns:
+            ``env``, with ``TMPDIR``, ``TMP`` and ``TEMP`` set, and ``pass_fds``.
+
+        Raises:
+            UnsupportedError: If the storage's files are not on a disk.
+
+            StorageError: If the descriptor cannot be opened.
+
+            ScopeClosedError, ForkedScopeError: If the scope cannot be used.
+
+        Not promised: anything for a command that closes descriptors it was given, as daemons do.
+        """
+        return _sharing.popen_kwargs(self, env, pass_fds)
+
+    def detach(self, *, ttl: timedelta | str = "1h") -> str:
+        """
+        Close this scope here, without asking its policy, and let it wait for another process.
+
+        Name, label, files, registered outside paths and what is known of staged inputs travel along.
+        Paths of before are void: after :meth:`TempScopes.attach` the files stand under that manager's
+        ``directory``.
+        If nobody takes it in time, a sweep does what the policy wants for a scope that was never closed.
+
+        Args:
+            ttl: How long it waits: text such as ``"1h"``, or a timedelta.
+
+        Returns:
+            A token, 26 letters and digits, for :meth:`TempScopes.attach` on a storage of the same base
+            directory, once; who has it has the files.
+
+        Raises:
+            ScopeBusyError: While children, per-file blocks, callbacks or objects of the scope are open;
+                nothing has changed then.
+
+            ConfigurationError: If *ttl* is no duration.
+
+            UnsupportedError: If the storage cannot.
+
+            StorageError: If the system refuses; the scope is still open then.
+
+            ScopeClosedError, ForkedScopeError: If the scope cannot be used.
+
+        Not promised: that it waits through a restart of the machine where the base directory does not,
+        or that a :meth:`mark_retry` travels.
+        """
+        return _sharing.detach(self, ttl)
 
     # -- looking and cleaning
 

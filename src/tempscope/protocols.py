@@ -130,6 +130,8 @@ class StagedFile(Protocol):
 
         Raises:
             StagedSourceChangedError: If the content that the source shares was changed.
+
+            StorageError: If nobody can tell.
         """
         ...
 
@@ -552,7 +554,12 @@ class OutsidePathJournal(Protocol):
         ...
 
     def forget_outside(self, path: Path) -> None:
-        """Take *path* back: it was deleted, unregistered or kept."""
+        """
+        Take *path* back: it was deleted, unregistered or kept.
+
+        Raises:
+            StorageError: If that cannot be written down; a sweep then still knows the path.
+        """
         ...
 
 
@@ -564,14 +571,16 @@ class HandingOver(Protocol):
     An area that has it serves :meth:`TempFileManager.detach`.
     """
 
-    def hand_over(self, record: ScopeRecord, outside: Mapping[str, str]) -> str:
+    def hand_over(self, record: ScopeRecord, outside: Mapping[str, str], staged: Sequence[StagedFile]) -> str:
         """
         Close the area and let its files wait, whole, under a token.
 
         Args:
-            record: What to remember; its verdict says how long it may wait.
+            record: What to remember; its closing time and verdict say how long it may wait.
 
             outside: Registered outside paths, each with its identity or an empty text.
+
+            staged: What this area staged and is still to be verified when the scope closes.
 
         Returns:
             The token that :meth:`TakingOver.take_over` wants, in whatever process.
@@ -590,11 +599,11 @@ class TakingOver(Protocol):
     A storage that has it serves :meth:`TempScopes.attach`.
     """
 
-    def take_over(self, token: str) -> tuple[ScopeRecord, TempArea, Mapping[str, str]]:
+    def take_over(self, token: str) -> tuple[ScopeRecord, TempArea, Mapping[str, str], Sequence[StagedFile]]:
         """
-        Return the scope that waits under *token*: its record, its area, its outside paths.
+        Return the scope that waits under *token*: its record, area, outside paths and staged inputs.
 
-        Of two callers one gets it.
+        Of any number of callers one gets it; the record is live again, and this storage's.
 
         Raises:
             HandOverError: If the token is malformed, unknown, used before, or expired.
@@ -630,5 +639,15 @@ class UnnamedFiles(Protocol):
     """
 
     def unnamed_file(self, mode: str) -> IO[Any]:
-        """Return an open file without a name; it goes with its last descriptor."""
+        """
+        Return a new open file without a name; it goes with its last descriptor.
+
+        Args:
+            mode: ``"w+b"`` or ``"wb"``, buffered as :func:`open` does it.
+
+        Raises:
+            StorageError: If there is no room, or the system refuses.
+
+            ScopeClosedError: If the area was removed or retained.
+        """
         ...

@@ -34,8 +34,8 @@ _Mode: TypeAlias = Literal["off", "warn", "fail"]
 _MODES = ("off", "warn", "fail")
 _RETENTION = {
     "tempscope_retention_policy": (
-        "failed",
-        "whose tests' scopes stay after the test, under pytest's base directory: failed, all or none",
+        "",
+        "whose tests' scopes stay: failed, all or none (default: failed, unless that of tmp_path is none)",
     ),
     "tempscope_retention_count": ("10", "how many tests' scopes stay in one run at most"),
     "tempscope_retention_size": ("1GiB", "how large they may be together: '500MiB', '2GiB'"),
@@ -66,15 +66,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         # The one that multiprocessing makes when it first needs it, and removes at exit.
         default=["pymp-*"],
     )
-    parser.addini(
-        "tempscope_retention_policy",
-        "whose tests' scopes stay after the test, under pytest's base directory: failed, all or none",
-        default="failed",
-    )
-    parser.addini("tempscope_retention_count", "how many tests' scopes stay in one run at most", default="10")
-    parser.addini(
-        "tempscope_retention_size", "how large they may be together: '500MiB', '2GiB'", default="1GiB"
-    )
+    for name, (default, words) in _RETENTION.items():
+        parser.addini(name, words, default=default)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -13,12 +13,13 @@ from tempscope import _open_scopes
 from tempscope._current import current_scope
 from tempscope._markers import hide_markers, refuse_marker
 from tempscope._names import check_label
-from tempscope.errors import ConfigurationError
+from tempscope._sharing import take_up
+from tempscope.errors import ConfigurationError, UnsupportedError
 from tempscope.listeners import check_listeners
 from tempscope.manager import TempFileManager
 from tempscope.model import ScopeRecord
 from tempscope.policies import DeleteOnClose
-from tempscope.protocols import CleanupPolicy, Listener, TempStorage
+from tempscope.protocols import CleanupPolicy, Listener, TakingOver, TempStorage
 
 
 __all__ = ["TempScopes", "current_scope", "in_scope"]
@@ -114,6 +115,45 @@ class TempScopes:
             label=self._label,
             strict=self._strict,
         )
+        if self._listeners:
+            manager._listeners = self._listeners
+        return manager
+
+    def attach(self, token: str) -> TempFileManager:
+        """
+        Take over the scope that :meth:`TempFileManager.detach` handed over; enter it like an opened one.
+
+        It keeps name, label and opening time, and is a root scope of this storage, policy and
+        application from now on; only what shall happen if this process dies is still what the policy it
+        was opened with wanted.
+        Its files stand under ``manager.directory``.
+        Any number of processes and threads may try; one gets it.
+
+        Args:
+            token: What ``detach()`` returned.
+
+        Raises:
+            HandOverError: If the token is malformed, was used before, was never given out on this
+                base directory, or its time has passed.
+
+            UnsupportedError: If the storage takes none over.
+
+            StorageError: If the system refuses; the scope still waits then.
+        """
+        refuse_marker(token, "token")
+        storage = self._storage
+        if not isinstance(storage, TakingOver):
+            raise UnsupportedError(
+                f"{storage!r} takes no scopes over: use the kind of storage that detached it"
+            )
+        manager = TempFileManager._opened(storage, self._policy, None, strict=self._strict)
+        try:
+            take_up(manager, *storage.take_over(token))
+        except BaseException as error:
+            if not manager._ends_empty():
+                # An interrupt came when the scope was ours already: it ends as one that was cancelled.
+                manager.close(error)
+            raise
         if self._listeners:
             manager._listeners = self._listeners
         return manager

@@ -31,6 +31,9 @@ __all__ = ["Backend", "Settings"]
 
 Backend: TypeAlias = Literal["disk", "ram", "memory", "hardlink"]
 
+# What asks for something that other backends do not keep to. The flags are not here: those of the disks
+# are also for the one that memory spills to, and where there is none, or no memory, nothing is amiss.
+_ONLY_FOR: dict[str, Backend] = {"max_bytes": "memory", "max_files": "memory", "spill_above": "memory"}
 _PREFIX = "TEMPSCOPE_"
 _FLAGS: dict[str, object] = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
@@ -159,8 +162,8 @@ class Settings:
         spill: Whether files move from memory to disk when another program needs their path
             (``"memory"``).
 
-        spill_above: From which size on a file moves to disk by itself (``"memory"``); None is
-            never.
+        spill_above: From which size on a file moves from memory to disk by itself; None is never;
+            refused with another backend.
 
         janitor_interval: How long a started janitor waits from one pass to the next, or ``"off"`` for
             one pass only.
@@ -193,12 +196,12 @@ class Settings:
     janitor_bytes_per_second: int | None = attrs.field(default=None, converter=_check_janitor_rate)
 
     def __attrs_post_init__(self) -> None:
-        for name in ("max_bytes", "max_files"):
-            value = getattr(self, name)
-            if value is not None and self.backend != "memory":
+        for field in attrs.fields(type(self)):
+            value, backend = getattr(self, field.name), _ONLY_FOR.get(field.name, self.backend)
+            if value != field.default and self.backend != backend:
                 raise ConfigurationError(
-                    f"{name} cannot be {value!r} with backend {self.backend!r}: it applies to backend "
-                    "'memory' only; leave it out, or set backend to 'memory'"
+                    f"{field.name} cannot be {value!r} with backend {self.backend!r}: it applies to backend "
+                    f"{backend!r} only; leave it out, or set backend to {backend!r}"
                 )
         if self.spill_above is not None and not self.spill:
             raise ConfigurationError(

@@ -67,11 +67,12 @@ class AbleStorage(Storage):
     def open_area(self, record: ScopeRecord) -> Any:
         return self.area_class(self.inner.open_area(record), self)
 
-    def take_over(self, token: str) -> tuple[ScopeRecord, Any, dict[str, str]]:
+    def take_over(self, token: str) -> tuple[ScopeRecord, Any, dict[str, str], list[Any]]:
         if token not in self.waiting:
             raise HandOverError(f"nothing waits under {token!r}")
         area = self.waiting.pop(token)
-        return area.handed[0], self.area_class(area.inner, self), area.handed[1]
+        record = attrs.evolve(area.handed[0], closed=None, verdict=None)
+        return record, self.area_class(area.inner, self), area.handed[1], []
 
 
 class AbleArea(Area):
@@ -85,7 +86,7 @@ class AbleArea(Area):
             raise ScopeClosedError("the scope was handed over")
         return super().__getattr__(name)
 
-    def hand_over(self, record: ScopeRecord, outside: dict[str, str]) -> str:
+    def hand_over(self, record: ScopeRecord, outside: dict[str, str], staged: list[Any]) -> str:
         self.handed = record, outside
         self.storage.waiting[record.token] = self
         return record.token

@@ -88,7 +88,7 @@ class LearnsByDoing(Storage):
 
     @property
     def capabilities(self):
-        more = {Capability.UNNAMED_FILES} if self.used else set()
+        more = {Capability.COMMAND_LEASE} if self.used else set()
         return self.inner.capabilities | more
 
     def open_area(self, record):

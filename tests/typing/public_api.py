@@ -7,8 +7,9 @@ A ``type: ignore`` here is a claim too: mypy is strict, so it fails where the er
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import assert_type
+from typing import IO, Any, assert_type
 
 from tempscope import (
     Capability,
@@ -107,6 +108,8 @@ def use_by_with(scopes: TempScopes) -> None:
         assert_type(manager.stage("in.mkv"), StagedFile)
         assert_type(manager.publish(Path("a"), "out.mkv", overwrite=False), Path)
         assert_type(manager.keep(Path("a")), Path)
+        assert_type(manager.unnamed_file("w+", encoding="utf-8"), IO[Any])
+        assert_type(manager.popen_kwargs(env={"A": "b"}, pass_fds=[0]), dict[str, Any])
         assert_type(manager.usage(), Usage)
         assert_type(manager.cleanup_all(), CleanupReport)
     assert_type(manager.outcome, Outcome | None)
@@ -114,6 +117,9 @@ def use_by_with(scopes: TempScopes) -> None:
     assert_type(manager.closed, bool)
     assert_type(manager.close(), CleanupReport)
     assert_type(scopes.active(), list[ScopeRecord])
+    assert_type(scopes.open().detach(), str)
+    assert_type(scopes.attach(scopes.open().detach(ttl=timedelta(hours=1))), TempFileManager)
+    scopes.open().detach("1h")  # type: ignore[call-arg]
 
 
 async def use_by_async_with(scopes: TempScopes) -> None:

@@ -86,7 +86,11 @@ def test_keeping_is_a_debug_line(
 def test_leftovers_are_warnings_without_file_names(
     hooked: HookedStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A warning has the scope, counts and reasons; a file's name can be a secret."""
+    """
+    A warning has the scope, counts and reasons; a file's name can be a secret.
+
+    Security rule 14.
+    """
     hooked.hooks.before["remove"] = leaving_behind("/x/password-of-anna", "it is in use")
     with TempScopes(hooked).open("job") as job:
         job.new_file()

@@ -408,11 +408,19 @@ def test_what_stays_is_bounded(ini: str, why: str, sessions: Sessions) -> None:
     assert len(sessions.left()) == 2
 
 
-def test_retention_none(sessions: Sessions) -> None:
-    """With ``none`` nothing stays."""
-    result = sessions.run(FAILING, ini="tempscope_retention_policy = none")
+@pytest.mark.parametrize("name", ["tempscope_retention_policy", "tmp_path_retention_policy"])
+def test_retention_none(name: str, sessions: Sessions) -> None:
+    """With ``none`` nothing stays; nor does it if pytest's own setting wants that, and ours says nothing."""
+    result = sessions.run(FAILING, ini=f"{name} = none")
     result.assert_outcomes(failed=3)
     assert sessions.left() == kept_paths(result) == []
+
+
+def test_retention_goes_before_pytests_own(sessions: Sessions) -> None:
+    """What our setting says counts more than what pytest's own says of ``tmp_path``."""
+    ini = "tmp_path_retention_policy = none\ntempscope_retention_policy = failed"
+    result = sessions.run(FAILING, ini=ini)
+    assert [path.exists() for path in kept_paths(result)] == [True, True, True]
 
 
 def test_retention_all(sessions: Sessions) -> None:

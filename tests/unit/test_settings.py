@@ -202,32 +202,41 @@ def test_settings_come_from_a_mapping(mapping):
 def test_nothing_can_spill_above_a_size_while_nothing_may_spill():
     """spill_above without spill contradicts itself and is refused."""
     with pytest.raises(ConfigurationError, match="spill_above cannot be '1MiB' while spill is False"):
-        Settings(spill=False, spill_above="1MiB")
-    assert Settings(spill=True, spill_above="1MiB").spill_above == "1MiB"
+        Settings(backend="memory", spill=False, spill_above="1MiB")
+    assert Settings(backend="memory", spill=True, spill_above="1MiB").spill_above == "1MiB"
 
 
-@pytest.mark.parametrize("key", ["max_bytes", "max_files"])
+@pytest.mark.parametrize("key", ["max_bytes", "max_files", "spill_above"])
 def test_only_the_memory_storage_has_limits(key):
     """A limit with another backend would do nothing and is refused, wherever the two come from."""
+    value, shown, written = ("7B", "'7B'", "'7B'") if key == "spill_above" else (7, "7", "7")
     for backend in ("disk", "ram", "hardlink"):
         message = (
-            f"{key} cannot be 7 with backend {backend!r}: it applies to backend 'memory' only; "
+            f"{key} cannot be {shown} with backend {backend!r}: it applies to backend 'memory' only; "
             "leave it out, or set backend to 'memory'"
         )
         with pytest.raises(ConfigurationError) as caught:
-            Settings.from_mapping({key: 7, "backend": backend})
+            Settings.from_mapping({key: value, "backend": backend})
         assert str(caught.value) == message
         variable = f"TEMPSCOPE_{key.upper()}"
         with pytest.raises(ConfigurationError) as caught:
-            Settings.from_env({variable: "7", "TEMPSCOPE_BACKEND": backend})
+            Settings.from_env({variable: str(value), "TEMPSCOPE_BACKEND": backend})
         assert str(caught.value) == f"the environment variable {variable}: {message}"
         with pytest.raises(ConfigurationError) as caught:
-            Settings.from_toml(f"[tempscope]\n{key} = 7\nbackend = {backend!r}")
+            Settings.from_toml(f"[tempscope]\n{key} = {written}\nbackend = {backend!r}")
         assert str(caught.value) == f"in the TOML text: {message}"
-    with pytest.raises(ConfigurationError, match="7 with backend 'disk'"):
-        Settings(**{key: 7})
-    environ = {f"TEMPSCOPE_{key.upper()}": "7", "TEMPSCOPE_BACKEND": "memory"}
-    assert Settings.from_env(environ) == Settings(**{key: 7}, backend="memory")
+    with pytest.raises(ConfigurationError, match=f"{shown} with backend 'disk'"):
+        Settings(**{key: value})
+    environ = {f"TEMPSCOPE_{key.upper()}": str(value), "TEMPSCOPE_BACKEND": "memory"}
+    assert Settings.from_env(environ) == Settings(**{key: value}, backend="memory")
+
+
+@pytest.mark.parametrize("flag", ["sweep_on_start", "background_removal", "trust_locks", "spill"])
+@pytest.mark.parametrize("backend", ["disk", "ram", "memory", "hardlink"])
+def test_flags_go_with_every_backend(flag, backend):
+    """One set of flags does for all backends, so that changing the backend alone is enough."""
+    for value in (True, False):
+        assert getattr(Settings(**{flag: value}, backend=backend), flag) is value
 
 
 def test_settings_are_a_value():
@@ -273,11 +282,12 @@ settings_of_any_backend = partial(
     background_removal=st.booleans(),
     trust_locks=st.booleans(),
     threshold=st.just("0B") | sizes,
-    spill_above=st.none() | sizes,
 )
 settings_of_any_kind = st.one_of(
     settings_of_any_backend(backend=st.sampled_from(["disk", "ram", "hardlink"])),
-    settings_of_any_backend(backend=st.just("memory"), max_bytes=limits, max_files=limits),
+    settings_of_any_backend(
+        backend=st.just("memory"), max_bytes=limits, max_files=limits, spill_above=st.none() | sizes
+    ),
 )
 
 
@@ -375,7 +385,9 @@ def test_a_bad_variable_is_named():
     ):
         Settings.from_env({"TEMPSCOPE_BACKEND": "ram", "TEMPSCOPE_STRICT": "maybe"})
     with pytest.raises(ConfigurationError, match="spill_above cannot be '1MiB' while spill is False"):
-        Settings.from_env({"TEMPSCOPE_SPILL": "no", "TEMPSCOPE_SPILL_ABOVE": "1MiB"})
+        Settings.from_env(
+            {"TEMPSCOPE_BACKEND": "memory", "TEMPSCOPE_SPILL": "no", "TEMPSCOPE_SPILL_ABOVE": "1MiB"}
+        )
 
 
 DOCUMENT = """

@@ -133,3 +133,18 @@ def test_half_a_storage() -> None:
     """What has no ``open_area`` is no storage."""
     with pytest.raises(ConfigurationError):
         TempScopes(object())  # type: ignore[arg-type]
+
+
+def test_what_it_cannot_share_is_refused(scopes: TempScopes) -> None:
+    """Hand-over, leases and unnamed files are optional: without them an error says what would be right."""
+    with scopes.open() as job:
+        path = job.new_file()
+        for call, words in (
+            (job.detach, "hand scopes over"),
+            (job.popen_kwargs, "without popen_kwargs"),
+            (job.unnamed_file, "new_file"),
+            (lambda: scopes.attach("a" * 26), "takes no scopes over"),
+        ):
+            with pytest.raises(UnsupportedError, match=words):
+                call()
+        assert path.exists()

@@ -39,7 +39,8 @@ class Retention:
     @classmethod
     def configured(cls, config: pytest.Config) -> Retention:
         """Return what the configuration file says; pytest stops if that makes no sense."""
-        of, count = config.getini("tempscope_retention_policy"), config.getini("tempscope_retention_count")
+        of = config.getini("tempscope_retention_policy") or _as_for_tmp_path(config)
+        count = config.getini("tempscope_retention_count")
         if of not in get_args(_Of):
             raise pytest.UsageError(f"tempscope_retention_policy is {of!r}: allowed are failed, all, none")
         if not count.isdecimal():
@@ -65,3 +66,8 @@ class Retention:
         self.tests -= 1
         self.bytes -= size
         return ""
+
+
+def _as_for_tmp_path(config: pytest.Config) -> _Of:
+    """Keep nothing where the user wants nothing kept of ``tmp_path`` either."""
+    return "none" if config.getini("tmp_path_retention_policy") == "none" else "failed"

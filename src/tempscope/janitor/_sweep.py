@@ -62,6 +62,8 @@ def sweep(
     Raises:
         BaseDirectoryError: If the root cannot be ours.
 
+        StorageError: If not even the root can be looked at: no descriptor left, for one.
+
         ConfigurationError: If the first argument is neither, or *policy* is none.
     """
     storage = storage_at(storage_or_base_dir, "sweep()")

@@ -24,6 +24,7 @@ from tempscope.model import Entry, EntryKind, Removal
 from tempscope.protocols import Pace
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._openat2 import let_in, make_writable, open_directory, open_subdirectory
+from tempscope.storages._reserve import NO_DESCRIPTORS, release
 
 
 __all__ = ["BUDGET", "PART", "remove_contents", "remove_entry"]
@@ -42,7 +43,6 @@ _NAMES_SHOWN = 8
 _NOT_A_DIRECTORY = (errno.ENOTDIR, errno.ELOOP)
 _NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
 _DENIED = (errno.EACCES, errno.EPERM)
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 def remove_entry(
@@ -191,7 +191,7 @@ class _Walk:
                         level.more = True
                         return
         except OSError as error:
-            if error.errno in _NO_DESCRIPTORS and self._release_kept():
+            if error.errno in NO_DESCRIPTORS and self._release_kept():
                 level.more = True
             elif error.errno != errno.ENOENT:
                 self._report(level, "", "failed", error)
@@ -248,7 +248,7 @@ class _Walk:
             try:
                 above = open_directory("..", dir_fd=fd)
             except OSError as error:
-                if error.errno in _NO_DESCRIPTORS and self._release_kept():
+                if error.errno in NO_DESCRIPTORS and self._release_kept():
                     continue
                 if error.errno in _DENIED and make_writable(fd):
                     continue
@@ -297,7 +297,7 @@ class _Walk:
                 if code == errno.EXDEV:
                     self._report(level, name, "skipped", error, "a mount point; nothing below it was touched")
                     return None
-                if code in _NO_DESCRIPTORS and self._release_kept():
+                if code in NO_DESCRIPTORS and self._release_kept():
                     continue
                 if code in _DENIED and not repaired:
                     repaired = let_in(dir_fd, name) or self._repair(level, dir_fd)
@@ -353,14 +353,14 @@ class _Walk:
         return level.only is None and make_writable(fd)
 
     def _release_kept(self) -> bool:
-        """Close the descriptors kept for the way up; they can be opened again by ``..``."""
+        """Close the descriptors kept for the way up, which ``..`` opens again, else one of the reserve."""
         released = False
         for level in self.levels[1:-1]:
             if level.descriptor is not None:
                 level.descriptor.close()
                 level.descriptor = None
                 released = True
-        return released
+        return released or release()
 
     # -- what could not be removed
 

@@ -14,7 +14,7 @@ from tempscope._clock import boot_id
 from tempscope.storages._owner import pid_namespace, read_owner, start_time
 
 
-__all__ = ["heirs", "holders"]
+__all__ = ["heirs", "holders", "keepers"]
 
 _MAX_BYTES = 64 * 1024
 _SHARED = "FLOCK  ADVISORY  READ"
@@ -37,9 +37,14 @@ def heirs(instance_fd: int) -> str | None:
     pid, alive = _owner_of(instance_fd)
     if not pid or alive:
         return None
-    found = ", ".join(map(_name, _pids_holding(os.fstat(instance_fd))))
+    found = keepers(instance_fd)
     # Another sweep, which is at it this moment, holds it in another way and is not found.
     return f"{found}, who inherited it from process {pid}, which is gone" if found else None
+
+
+def keepers(fd: int) -> str:
+    """Return in words whose descriptors hold *fd* as an owner's do; looks into all processes."""
+    return ", ".join(map(_name, _pids_holding(os.fstat(fd))))
 
 
 def _owner_of(instance_fd: int) -> tuple[int, bool]:

@@ -20,10 +20,20 @@ import attrs
 from tempscope.model import ScopeRecord
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._identity import Identity
+from tempscope.storages._openat2 import make_private
 from tempscope.storages._records import MAX_RECORD_BYTES, encode_object, parse_object, record_from, record_to
 
 
-__all__ = ["JOURNAL", "Journal", "JournalContent", "OutsidePath", "encode_outside", "read_journal"]
+__all__ = [
+    "JOURNAL",
+    "Journal",
+    "JournalContent",
+    "OutsidePath",
+    "encode_outside",
+    "is_plain_path",
+    "lines_of",
+    "read_journal",
+]
 
 JOURNAL = "journal"
 _REWRITTEN = "journal.new"
@@ -90,6 +100,7 @@ class Journal:
         self._torn = False
         self._pending: list[bytes] = []
         descriptor = Descriptor.open(JOURNAL, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dir_fd)
+        make_private(descriptor.fd)
         self._file = (descriptor, _inode_of(descriptor.fd))
 
     def close(self) -> None:
@@ -136,6 +147,10 @@ class Journal:
     def drop_area(self, name: str) -> None:
         """Know that the area is gone; its missing directory says so to a sweep, no line is needed."""
         self._forget(f"a{name}")
+
+    def tells(self, path: str) -> bool:
+        """Whether it tells of the registered outside *path*."""
+        return f"p{path}" in self._live
 
     def add_outside(self, outside: OutsidePath) -> None:
         """Write down a registered outside path."""
@@ -208,6 +223,7 @@ class Journal:
         fresh = Descriptor()
         try:
             fresh.reopen(_REWRITTEN, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=self._dir_fd)
+            make_private(fresh.fd)
             self._install(fresh, _write(fresh.fd, b"".join(self._live.values())))
         except OSError:
             # The long journal is still right; when it has grown as much again, this is tried again.
@@ -284,7 +300,7 @@ def read_journal(dir_fd: int, name: str = JOURNAL) -> JournalContent:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         with Descriptor.open(name, flags, dir_fd=dir_fd) as descriptor:
-            for line in _lines(descriptor.fd):
+            for line in lines_of(descriptor.fd):
                 if not _apply(content, line):
                     content.ignored += 1
     except FileNotFoundError:
@@ -294,7 +310,8 @@ def read_journal(dir_fd: int, name: str = JOURNAL) -> JournalContent:
     return content
 
 
-def _lines(fd: int) -> Iterator[bytes]:
+def lines_of(fd: int) -> Iterator[bytes]:
+    """Read the file *fd* line by line, none longer than a record; a torn one is empty."""
     rest, read = b"", 0
     while read <= _MAX_JOURNAL_BYTES and (chunk := os.read(fd, 1 << 16)):
         read += len(chunk)
@@ -326,7 +343,7 @@ def _apply(content: JournalContent, line: bytes) -> bool:
 
 def _apply_outside(content: JournalContent, value: dict[str, Any]) -> bool:
     path, text, kind = value.get("path"), value.get("identity"), value.get("kind")
-    if not _is_plain_path(path) or kind not in ("outside", "tracked"):
+    if not is_plain_path(path) or kind not in ("outside", "tracked"):
         return False
     identity = None
     if text is not None:
@@ -337,7 +354,7 @@ def _apply_outside(content: JournalContent, value: dict[str, Any]) -> bool:
     return True
 
 
-def _is_plain_path(path: object) -> TypeGuard[str]:
+def is_plain_path(path: object) -> TypeGuard[str]:
     """Whether *path* is an absolute path as we write them: without detours, and one that the system takes."""
     if not isinstance(path, str) or not os.path.isabs(path) or "\0" in path or os.path.normpath(path) != path:
         return False

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 
 import attrs
 
+from tempscope import _log
 from tempscope.model import Usage
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._openat2 import open_directory, open_subdirectory
+from tempscope.storages._reserve import with_reserve
 
 
-__all__ = ["measure"]
+__all__ = ["measure", "measure_kept"]
 
 
 _TELLS_BLOCKS = hasattr(os.stat_result, "st_blocks")
@@ -76,6 +79,15 @@ def measure(dir_fd: int) -> Usage:
         if current is None and len(path) > 1:
             break
     return Usage(count.files, count.directories, count.bytes, count.freeable)
+
+
+def measure_kept(dir_fd: int) -> Usage | None:
+    """Count what a scope that is to be kept occupies; None if it cannot be read, which loses nothing."""
+    try:
+        return with_reserve(partial(measure, dir_fd))
+    except OSError as error:
+        _log.warn("a scope is kept without its size, which could not be measured", errno=error.errno)
+        return None
 
 
 def _list(fd: int, count: _Count) -> list[str]:

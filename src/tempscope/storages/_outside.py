@@ -5,12 +5,14 @@ Deleting a registered path outside our root: only if it still is what was regist
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from tempscope._names import RESERVED_PREFIX, escape
 from tempscope.model import Entry, Removal
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._identity import Identity, identify
+from tempscope.storages._reserve import with_reserve
 from tempscope.storages._token import is_token
 
 
@@ -40,7 +42,7 @@ def remove_outside(
     if name in ("", ".", ".."):
         return _kept(path, "skipped", "it is no name in a directory")
     try:
-        with Descriptor.open(directory, _LOOKUP) as parent:
+        with with_reserve(partial(Descriptor.open, directory, _LOOKUP)) as parent:
             return _remove(parent.fd, name, path, registered, sweeping, dry_run)
     except (FileNotFoundError, NotADirectoryError):
         return _NOTHING
@@ -57,6 +59,9 @@ def _remove(
     reason = _objection(name, registered, present, sweeping)
     if reason:
         return _kept(path, "skipped", reason)
+    if registered is not None and registered.birth and not present.birth:
+        # The inode has one: not seen is not another.
+        return _kept(path, "failed", "its birth time cannot be read, so nobody can tell what it is")
     if dry_run:
         return Removal(removed=1)
     return remove_entry(dir_fd, name, expected=(present.device, present.inode))
@@ -69,7 +74,7 @@ def _objection(name: str, registered: Identity | None, present: Identity, sweepi
         return "" if known else "it was registered before it existed, so a sweep cannot know it"
     if (registered.device, registered.inode) != (present.device, present.inode):
         return "it is not the file that was registered"
-    if registered.birth and registered.birth != present.birth:
+    if registered.birth and present.birth and registered.birth != present.birth:
         return "it is not the file that was registered: the birth time differs"
     if registered.handle and present.handle and registered.handle != present.handle:
         return "it is not the file that was registered: the file handle differs"

@@ -21,9 +21,11 @@ from tempscope.protocols import Pace
 from tempscope.storages import _lock
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._hand_over import OUTSIDE
+from tempscope.storages._holders import keepers
 from tempscope.storages._instance import identity_of, is_area_name, is_named
 from tempscope.storages._journal import OutsidePath, read_journal
-from tempscope.storages._measure import measure
+from tempscope.storages._measure import measure, measure_kept
 from tempscope.storages._openat2 import let_in, open_subdirectory
 from tempscope.storages._outside import remove_outside
 from tempscope.storages._record_file import read_record, write_record
@@ -35,7 +37,6 @@ from tempscope.storages._trust import Trust
 __all__ = ["Reclaiming"]
 
 _MINE = ("i-", "k-", "d-", "t-")
-_OUTSIDE = ".tempscope-outside"
 _NOTHING = Removal()
 _TAKEN_NAME = frozenset([errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR])
 _NO_DIRECTORY = frozenset([errno.ENOTDIR, errno.ELOOP])
@@ -48,7 +49,7 @@ class Reclaiming:
     Lives as long as the root is open; used by one thread.
     """
 
-    __slots__ = ("_budget", "_held", "_pace", "_root", "_staying", "_trust")
+    __slots__ = ("_budget", "_held", "_pace", "_root", "_staying", "_trust", "_unreadable")
 
     def __init__(self, root: Root, trust: Trust, budget: int) -> None:
         self._root = root
@@ -57,6 +58,7 @@ class Reclaiming:
         self._pace: Pace | None = None
         self._held: tuple[str, Descriptor] | None = None
         self._staying: set[str] = set()
+        self._unreadable: set[str] = set()
 
     @contextmanager
     def holding(self, name: str, descriptor: Descriptor) -> Iterator[None]:
@@ -66,6 +68,10 @@ class Reclaiming:
             yield
         finally:
             self._held = None
+
+    def leave(self, name: str) -> None:
+        """Know that the journal of the instance *name* could not be read when its scopes were to be told."""
+        self._unreadable.add(name)
 
     def run(
         self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool, pace: Pace | None = None
@@ -154,7 +160,7 @@ class Reclaiming:
         with directory:
             state = _lock.seize(directory.fd)
             if state != "held":
-                return _left(path, "a command that its owner started still holds it")
+                return _left(path, _held(keepers(directory.fd)))
             outside = self._handed_over(directory, dry_run)
             if outside.failed:
                 return outside
@@ -178,7 +184,7 @@ class Reclaiming:
         token = record.token if is_token(record.token) else new_token()
         if dry_run:
             return _kept(self._path(f"k-{token}"), verdict.reason)
-        kept = attrs.evolve(record, state="retained", verdict=verdict, usage=measure(directory.fd))
+        kept = attrs.evolve(record, state="retained", verdict=verdict, usage=measure_kept(directory.fd))
         try:
             self._move_to_kept(directory, parent_fd, name, attrs.evolve(kept, token=token))
         except OSError as error:
@@ -196,7 +202,7 @@ class Reclaiming:
     def _instance(self, name: str, held: Descriptor, dry_run: bool) -> Removal:
         """Settle the outside paths of a dead instance, then remove it, unless scopes are still in it."""
         journal = read_journal(held.fd)
-        if journal.unreadable:
+        if journal.unreadable or name in self._unreadable:
             reason = "its journal cannot be read, so nothing of it is touched"
             return Removal(failed=1, entries=(Entry(escape(self._path(name)), "failed", reason),))
         if name in self._staying or (not dry_run and any(map(is_area_name, os.listdir(held.fd)))):
@@ -221,7 +227,7 @@ class Reclaiming:
 
     def _handed_over(self, directory: Descriptor, dry_run: bool) -> Removal:
         """Settle the outside paths that a scope took along when it was handed over, or was going to be."""
-        return self._outside(read_journal(directory.fd, _OUTSIDE).outside.values(), dry_run)
+        return self._outside(read_journal(directory.fd, OUTSIDE).outside.values(), dry_run)
 
     def _alone(
         self, name: str, held: Descriptor, record: ScopeRecord, verdict: Verdict, dry_run: bool
@@ -300,6 +306,10 @@ def _settled_outside(outside: OutsidePath, dry_run: bool) -> Removal:
 def _would_remove(directory: Descriptor) -> Removal:
     own = getattr(os.fstat(directory.fd), "st_blocks", 0) * 512
     return Removal(removed=1, removed_bytes=measure(directory.fd).freeable_bytes + own)
+
+
+def _held(by: str) -> str:
+    return f"a command that its owner started still holds it: held by {by or 'a process that is not seen'}"
 
 
 def _words(error: OSError) -> str:

@@ -15,7 +15,7 @@ import attrs
 
 from tempscope import _log
 from tempscope.errors import ForkedScopeError, StorageError
-from tempscope.storages import _lock
+from tempscope.storages import _lock, _reserve
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._failure import storage_error
@@ -90,6 +90,7 @@ def _make_registered(root: Root, pid: int) -> Instance:
             instance.let_go()
             raise _forked(pid)
         _registry.instances[root.identity] = instance
+        _reserve.fill(instance.fd)
     except (OSError, ValueError) as error:
         root.close()
         if os.getpid() != pid:
@@ -173,6 +174,8 @@ def leave(instance: Instance, user: int = 0) -> None:
         if instance.users <= {user}:
             # Done again by the next call if an interrupt cuts it short: the user is still known.
             instance.remove()
+            # It may stand in this directory, whose file system somebody may want to unmount.
+            _reserve.give_all_back()
             _registry.instances.pop(instance.root.identity, None)
         instance.users.discard(user)
 
@@ -196,6 +199,7 @@ def let_go_of_inherited() -> None:
         _registry.creating.pop().close()
     while _registry.instances:
         _registry.instances.popitem()[1].let_go()
+    _reserve.give_all_back()
 
 
 def _remove_at_exit() -> None:
@@ -206,7 +210,7 @@ def _remove_at_exit() -> None:
         try:
             instance.remove()
         except Exception as error:
-            _log.debug("an instance directory stays for the sweep", error=type(error).__name__)
+            _log.warn("an instance directory stays for the sweep", error=type(error).__name__)
 
 
 # A platform without fork has nothing to register.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +25,7 @@ from tempscope.protocols import Pace
 from tempscope.storages import _lock
 from tempscope.storages._delete import BUDGET
 from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._failure import storage_error
 from tempscope.storages._holders import heirs, holders
 from tempscope.storages._instance import is_area_name, is_named
 from tempscope.storages._journal import JournalContent, read_journal
@@ -69,6 +70,8 @@ class DiskSweep:
 
     Raises:
         BaseDirectoryError: On entering, if the root cannot be ours.
+
+        StorageError: On entering, if its locks cannot be tried.
     """
 
     def __init__(
@@ -94,7 +97,13 @@ class DiskSweep:
     def __enter__(self) -> Self:
         root = self._root = find_root(self._base_dir)
         if root is not None:
-            self._trust = trust_in(root.fd, vouched=self._trust_locks)
+            try:
+                self._trust = trust_in(root.fd, vouched=self._trust_locks)
+            except OSError as error:
+                root.close()
+                raise storage_error(
+                    error, f"the locks in {escape(root.path)!r} cannot be tried", path=root.path
+                ) from error
             self._reclaiming = Reclaiming(root, self._trust, self._budget)
         return self
 
@@ -132,18 +141,24 @@ class DiskSweep:
                 if not is_token(name[2:]) or (name[:2] != "i-" and name[:2] not in _STATES):
                     if name != MARKER:
                         self._leave(name, "it has no name of ours")
-                elif not self._open(root, name, descriptor):
-                    continue
-                elif name[:2] != "i-":
-                    yield from self._standing_alone(root, name, descriptor)
-                elif (state := _lock.seize(descriptor.fd)) != "busy":
-                    yield from self._unheld(root, name, descriptor, state)
-                else:
-                    self._live += 1
-                    if self._look_into_the_living:
-                        yield from self._living(root, name, descriptor)
-                    elif name in asked:
-                        self._note_heirs(name, descriptor)
+                elif self._open(root, name, descriptor):
+                    try:
+                        yield from self._found(root, name, descriptor, ask=name in asked)
+                    except OSError as error:
+                        reason = f"it cannot be looked at: {os.strerror(error.errno or errno.EIO)}"
+                        self._leave(name, reason, error.errno)
+
+    def _found(self, root: Root, name: str, descriptor: Descriptor, *, ask: bool) -> Iterator[ScopeRecord]:
+        if name[:2] != "i-":
+            yield from self._standing_alone(root, name, descriptor)
+        elif (state := _lock.seize(descriptor.fd)) != "busy":
+            yield from self._unheld(root, name, descriptor, state)
+        else:
+            self._live += 1
+            if self._look_into_the_living:
+                yield from self._living(root, name, descriptor)
+            elif ask:
+                self._note_heirs(name, descriptor)
 
     def _leave(self, name: str, reason: str, code: int | None = None) -> None:
         assert self._root is not None
@@ -210,7 +225,9 @@ class DiskSweep:
     def _dead(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
         home = Path(root.path, name)
         try:
-            yield from _areas(descriptor.fd, home, "orphaned", measured=self._measuring)
+            if not (yield from _areas(descriptor.fd, home, "orphaned", measured=self._measuring)):
+                assert self._reclaiming is not None
+                self._reclaiming.leave(name)
         except OSError as error:
             reason = f"its scopes cannot be listed: {os.strerror(error.errno or errno.EIO)}"
             self._leave(name, reason, error.errno)
@@ -255,13 +272,13 @@ def _some_of(names: list[str]) -> list[str]:
 
 def _areas(
     fd: int, home: Path, state: ScopeState, *, held_by: str | None = None, measured: bool = False
-) -> Iterator[ScopeRecord]:
-    """Tell the scopes in the instance *fd*, whose directory is *home*."""
+) -> Generator[ScopeRecord, None, bool]:
+    """Tell the scopes in the instance *fd*, whose directory is *home*; returns whether that was possible."""
     names = sorted(filter(is_area_name, os.listdir(fd)), key=lambda name: int(name[1:]))
     journal = read_journal(fd) if names else JournalContent()
     if journal.unreadable and state == "orphaned":
         # The journal knows what is to be kept; its instance, which comes next, is left alone and told.
-        return
+        return False
     owner = read_owner(fd) if names else None
     for name in names:
         record = journal.areas.get(name) or _unknown(name)
@@ -275,6 +292,7 @@ def _areas(
             held_by=held_by,
             usage=_usage_of(fd, name) if known else record.usage,
         )
+    return True
 
 
 def _usage_of(instance_fd: int, name: str) -> Usage | None:

@@ -11,6 +11,7 @@ import attrs
 from tempscope._names import escape
 from tempscope.errors import StagedSourceChangedError
 from tempscope.model import StagedMethod
+from tempscope.storages._failure import storage_error
 
 
 __all__ = ["LinkedState", "StagedOnDisk"]
@@ -64,18 +65,17 @@ class StagedOnDisk:
     linked: LinkedState | None = attrs.field(default=None, repr=False)
 
     def verify(self) -> None:
-        """Raise :class:`~tempscope.StagedSourceChangedError` if the shared content was written to."""
-        if self.linked is None:
-            return
-        try:
-            now = LinkedState.of(os.lstat(self.path))
-        except FileNotFoundError:
-            # The job removed its own name; the source's own name is all there is to look at.
-            try:
-                now = LinkedState.of(os.lstat(self.source))
-            except FileNotFoundError:
-                return
-        changed = self.linked.differences(now)
+        """
+        Check that the shared content was not written to.
+
+        Raises:
+            StagedSourceChangedError: If it was.
+
+            StorageError: If nobody can tell.
+        """
+        # Where the job removed its own name, the source's own name is all there is to look at.
+        now = self._state(self.path) or self._state(self.source)
+        changed = self.linked.differences(now) if self.linked and now else ()
         if not changed:
             return
         error = StagedSourceChangedError(
@@ -85,3 +85,18 @@ class StagedOnDisk:
         )
         error.changed = changed
         raise error
+
+    def _state(self, path: Path) -> LinkedState | None:
+        """Return what *path* is now; None if nothing is there, or nothing was linked."""
+        if self.linked is None:
+            return None
+        try:
+            return LinkedState.of(os.lstat(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise storage_error(
+                error,
+                f"nobody can tell whether the staged source {escape(str(self.source))!r} changed",
+                path=os.fspath(path),
+            ) from error

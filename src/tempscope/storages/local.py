@@ -8,19 +8,25 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+import attrs
+
 from tempscope import _log
-from tempscope.errors import BaseDirectoryError, ScopeClosedError
+from tempscope._clock import SystemClock
+from tempscope.errors import BaseDirectoryError, LeaseLostError, ScopeClosedError
 from tempscope.model import Capability, Removal, ScopeRecord, Verdict
+from tempscope.protocols import StagedFile
 from tempscope.storages._area import LocalArea
 from tempscope.storages._area_directory import AreaDirectory
 from tempscope.storages._background import BackgroundRemoval, wait_for_all
 from tempscope.storages._base import absolute
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._failure import storage_error
+from tempscope.storages._hand_over import check_token, find_waiting
 from tempscope.storages._instance import Instance, is_named
 from tempscope.storages._registry import instance_for, leave_all
 from tempscope.storages._scan import DiskSweep, scan, survey
@@ -80,6 +86,9 @@ class LocalDiskStorage:
             Capability.CRASH_SWEEP,
             Capability.GIVE_UP,
             Capability.OUTSIDE_PATHS,
+            Capability.HAND_OVER,
+            Capability.COMMAND_LEASE,
+            Capability.UNNAMED_FILES,
         ]
     )
     _link_from: int | None = None
@@ -128,6 +137,35 @@ class LocalDiskStorage:
 
     def _is_closed(self, scope: str | None = None) -> ScopeClosedError:
         return ScopeClosedError(f"{self!r} is closed: open another storage", scope=scope)
+
+    def take_over(self, token: str) -> tuple[ScopeRecord, LocalArea, Mapping[str, str], Sequence[StagedFile]]:
+        """Give the scope that waits under *token* to this process; of any number of callers one gets it."""
+        if self._closed:
+            raise self._is_closed()
+        check_token(token)
+        try:
+            return self._take_over(self._instance(), token)
+        except LeaseLostError:
+            # Nothing of it was in what was lost: another instance will do.
+            return self._take_over(self._instance(), token)
+
+    def _take_over(
+        self, instance: Instance, token: str
+    ) -> tuple[ScopeRecord, LocalArea, Mapping[str, str], Sequence[StagedFile]]:
+        instance.check()
+        try:
+            waiting = find_waiting(instance.root, token, SystemClock().now())
+        except OSError as error:
+            raise storage_error(error, "the scope cannot be taken over", path=instance.root.path) from error
+        with waiting.directory:
+            record = attrs.evolve(
+                waiting.record, state="live", closed=None, verdict=None, application=self._application
+            )
+            area, name = LocalArea(self, record), instance.next_name()
+            outside = {each.path: str(each.identity or "") for each in waiting.outside}
+            staged = waiting.staged(f"{instance.path}/{name}")
+            area.come_in(instance, waiting, name)
+        return record, area, outside, staged
 
     def areas(self) -> Iterable[ScopeRecord]:
         """Tell all scopes under our root, of every process and application."""

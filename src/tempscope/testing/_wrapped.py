@@ -8,7 +8,7 @@ has is told by its methods, so each wrapper is made of those that the inner one 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -172,8 +172,8 @@ class _Journal(WrappedArea):
 
 
 class _HandingOver(WrappedArea):
-    def hand_over(self, record: ScopeRecord, outside: Mapping[str, str]) -> str:
-        return cast("str", self._do("hand_over", record, outside))
+    def hand_over(self, record: ScopeRecord, outside: Mapping[str, str], staged: Sequence[StagedFile]) -> str:
+        return cast("str", self._do("hand_over", record, outside, staged))
 
 
 class _CommandLease(WrappedArea):
@@ -187,9 +187,9 @@ class _UnnamedFiles(WrappedArea):
 
 
 class _TakingOver(WrappedStorage):
-    def take_over(self, token: str) -> tuple[ScopeRecord, TempArea, Mapping[str, str]]:
-        record, area, outside = self._call("take_over", self._inner.take_over, (token,), {})
-        return record, _wrap(self, area), outside
+    def take_over(self, token: str) -> tuple[ScopeRecord, TempArea, Mapping[str, str], Sequence[StagedFile]]:
+        record, area, outside, staged = self._call("take_over", self._inner.take_over, (token,), {})
+        return record, _wrap(self, area), outside, staged
 
 
 _OF_AREAS: dict[type, type] = {

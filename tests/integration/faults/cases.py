@@ -17,7 +17,10 @@ from tests.integration.faults.injection import Program, Run
 from tests.integration.faults.world import World
 
 import tempscope
+from tempscope.model import Instant, ScopeRecord, Verdict
 from tempscope.storages import identify, new_token
+from tempscope.storages._hand_over import outside_paths, put_luggage
+from tempscope.storages._openat2 import open_directory
 
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -72,6 +75,7 @@ class JobCase:
         for outside in (world.outside, rehearsal / "outside"):
             write_afresh(outside / "registered", b"registered")
             write_afresh(outside / "replaced", b"registered too")
+            write_afresh(outside / "handed", b"registered by the scope that is handed over")
             write_afresh(outside / "other", b"another's")
             write_afresh(outside / "products" / "result", b"old")
             (outside / "products" / "copy").unlink(missing_ok=True)
@@ -88,13 +92,15 @@ class JobCase:
             faults.append("the file that took a registered one's place is gone")
         if "REGISTERED" in run.marks and content(world.outside / "registered") is not None:
             faults.append("a registered path is still there")
+        if "HANDING" in run.marks and content(world.outside / "handed") is not None:
+            faults.append("the registered path of the scope that was handed over is still there")
         return faults
 
 
 @attrs.define(eq=False)
 class SweepCase:
     """
-    ``programs/sweeping.py``, over two orphans and a trash directory.
+    ``programs/sweeping.py``, over two orphans, a scope that waited too long, and a trash directory.
 
     The orphans are copies of what an owner left that was really killed, under new names.
     """
@@ -126,7 +132,7 @@ class SweepCase:
         return Program(PROGRAMS / "sweeping.py", arguments)
 
     def prepare(self, world: World) -> None:
-        """Put out two orphans, one of them with registered paths, and a trash directory."""
+        """Put out two orphans, one of them with registered paths, and what else is to be swept."""
         rehearsal = world.place / "rehearsal"
         shutil.rmtree(rehearsal, ignore_errors=True)
         (rehearsal / "outside").mkdir(parents=True)
@@ -137,12 +143,25 @@ class SweepCase:
     def _put_out(self, root: Path, outside: Path) -> None:
         write_afresh(outside / "registered", b"registered")
         write_afresh(outside / "replaced", b"registered too")
+        write_afresh(outside / "handed", b"registered by the scope that was handed over")
         # Names that sort before every token: the order of the calls is the same in all runs.
         self._orphan(root / f"i-{'a' * 26}", [outside / "registered", outside / "replaced"])
         self._orphan(root / f"i-{'a' * 25}b", [])
         shutil.copytree(self.template / "a1", root / f"t-{'a' * 26}")
+        self._waited(root / f"d-{'a' * 26}", outside / "handed")
         write_afresh(outside / "other", b"another's")
         (outside / "other").rename(outside / "replaced")
+
+    def _waited(self, home: Path, registered: Path) -> None:
+        shutil.copytree(self.template / "a1", home)
+        before = Instant(1.0, 1.0)
+        record = ScopeRecord(
+            token=new_token(), opened=before, closed=before, verdict=Verdict(True, for_seconds=1.0)
+        )
+        with open_directory(str(home)) as directory:
+            put_luggage(
+                directory.fd, record, outside_paths({str(registered): str(identify(str(registered)))}), {}
+            )
 
     def _orphan(self, home: Path, registered: list[Path]) -> None:
         shutil.copytree(self.template, home)
@@ -158,7 +177,7 @@ class SweepCase:
         faults = []
         if content(world.outside / "replaced") != b"another's":
             faults.append("the file that took a registered one's place is gone")
-        if content(world.outside / "registered") is not None:
+        if [name for name in ("registered", "handed") if content(world.outside / name) is not None]:
             faults.append("a registered path is still there")
         return faults
 

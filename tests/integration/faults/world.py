@@ -13,15 +13,23 @@ from pathlib import Path
 import attrs
 from tests.integration.faults.injection import FORKING
 
+from tempscope._clock import SystemClock
 from tempscope.errors import TempscopeError
-from tempscope.janitor import sweep
+from tempscope.janitor import Sweep
 from tempscope.policies import DeleteOnClose
 from tempscope.storages import LocalDiskStorage
 from tempscope.storages._root import MARKER
+from tempscope.testing import FakeClock
 
 
 APPLICATION = "job"
 _CANARIES = {"foreign": b"somebody else's", "source": b"the user's own input", "products/other": b"unrelated"}
+
+
+def much_later() -> FakeClock:
+    """Return a clock by which what was handed over and never taken has waited its hour."""
+    now = SystemClock().now()
+    return FakeClock(now.wall + 4_000, now.boot + 4_000, now.boot_id)
 
 
 def snapshot(path: Path) -> dict[str, tuple[int, int, int, str]]:
@@ -115,7 +123,7 @@ class World:
             storage = LocalDiskStorage(base, application=APPLICATION)
             try:
                 with FORKING:
-                    report = sweep(storage, policy=DeleteOnClose())
+                    report = Sweep(storage, DeleteOnClose(), clock=much_later()).run()
             except TempscopeError as error:
                 complaints.append(f"the clean sweep raised {type(error).__name__}: {error}")
             else:

@@ -153,9 +153,23 @@ def job(storage: TempStorage, work: Path) -> None:
             inner.new_file(create=False)
         scope.cleanup_all()
         scope.new_file()
+        share(scopes, work, registered)
     with contextlib.suppress(RuntimeError), scopes.open("fails") as scope:
         scope.new_file(name="evidence").write_text("evidence")
         raise RuntimeError("the job fails")
+
+
+def share(scopes: TempScopes, work: Path, registered: Path) -> None:
+    """Do what a scope does that other processes have to do with."""
+    registered.mkdir(exist_ok=True)
+    scope = scopes.open("is handed over")
+    scope.stage(work / "source.bin")
+    scope.register_file(registered)
+    subprocess.run(["cat"], check=True, stdin=subprocess.DEVNULL, **scope.popen_kwargs())
+    with scope.unnamed_file("w+") as file:
+        file.write("unnamed")
+    with scopes.attach(scope.detach()) as again:
+        again.new_file()
 
 
 def fork_and_die(base: Path) -> None:

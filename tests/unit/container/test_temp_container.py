@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from dependency_injector import containers, providers
 
-from tempscope.container import TempContainer
+from tempscope.container import TempContainer, use_storage
 from tempscope.errors import ConfigurationError, NoOpenScopeError
 from tempscope.policies import DeleteOnClose
 from tempscope.scopes import TempScopes
@@ -134,6 +134,39 @@ def test_memory_spills_to_the_configured_disk(tmp_path: Path) -> None:
         assert tmp_path in Path(str(path)).parents
         with open(path) as file:
             assert file.read() == "x"
+
+
+def test_the_disk_that_memory_spills_to_is_as_configured(tmp_path: Path) -> None:
+    """What is set for a disk is for the one below the memory storage too, and nothing is ignored."""
+    container = configured(
+        backend="memory",
+        base_dir=str(tmp_path),
+        application="cutter",
+        background_removal=True,
+        trust_locks=True,
+        sweep_on_start=False,
+    )
+    disk = container.storage()._spill_to
+    assert disk is container.storage.providers["disk"]()
+    made = {
+        name: getattr(disk, f"_{name}") for name in ("background_removal", "trust_locks", "sweep_on_start")
+    }
+    assert made == {"background_removal": True, "trust_locks": True, "sweep_on_start": False}
+    assert disk.application == "cutter"
+
+
+def test_a_swapped_storage_asks_nothing_of_the_settings() -> None:
+    """A storage that a test puts in place goes with any settings, made for whatever backend."""
+    for settings in (
+        {"backend": "memory", "spill_above": "1MiB", "max_files": 7},
+        {"backend": "hardlink", "threshold": "1MiB", "trust_locks": True},
+    ):
+        container = configured(**settings)
+        for storage in (MemoryStorage(), RamDiskStorage()):
+            with use_storage(storage):
+                assert container.scopes().storage is storage
+            with container.storage.override(providers.Object(storage)):
+                assert container.scopes().storage is storage
 
 
 def test_a_storage_of_ones_own_is_one_more_choice() -> None:

@@ -308,7 +308,7 @@ def test_a_hostile_line_is_ignored_and_told(place, tmp_path, line):
     """
     Row 103: a huge, deep, mistyped or foreign line is ignored and counted; the lines around it count.
 
-    Trap: executing what was read (Toil): a line is data, and only data of our shape.
+    Security rule 9. Trap 42: executing what was read (Toil): a line is data, and only data of our shape.
     """
     before = VALID.replace(b'"/p"', b'"/before"')
     after = VALID.replace(b'"/p"', b'"/after"')

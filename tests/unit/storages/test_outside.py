@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from tempscope.model import Removal
+from tempscope.storages import _outside
 from tempscope.storages._identity import Identity, identify
 from tempscope.storages._outside import remove_outside
 from tempscope.storages._token import new_token
@@ -40,7 +41,7 @@ def test_what_still_is_what_was_registered_goes(path, sweeping):
 
 
 def test_a_directory_a_link_and_a_dangling_link_go(tmp_path):
-    """A directory goes with all in it; a link, dangling too, goes by its own name. Trap: dangling symlink."""
+    """A directory goes with all in it; a link, dangling too, goes by its own name. Trap 40: dangling link."""
     (tmp_path / "d" / "e").mkdir(parents=True)
     (tmp_path / "target").write_text("x")
     (tmp_path / "link").symlink_to("target")
@@ -75,6 +76,18 @@ def test_without_a_birth_time(path):
     removal = remove_outside(path, identity, sweeping=True)
     assert (removal.skipped, removal.entries[0].kind) == (1, "skipped")
     assert remove_outside(path, identity).removed == 1
+
+
+@pytest.mark.parametrize("sweeping", [False, True])
+def test_an_unknown_birth_time_decides_nothing(path, sweeping, monkeypatch):
+    """P4, row 16: a birth time that cannot be read decides nothing: the path stays, as a failure."""
+    before = known(path)
+    blind = lambda *args, **options: attrs.evolve(identify(*args, **options), birth=0)  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr(_outside, "identify", blind)
+        assert remove_outside(path, before, sweeping=sweeping).failed == 1
+        assert remove_outside(path, attrs.evolve(before, inode=1), sweeping=sweeping).skipped == 1
+    assert remove_outside(path, before, sweeping=sweeping).removed == 1
 
 
 def test_registered_before_it_existed(path, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,8 +57,8 @@ class Everything:
     def close(self) -> None:
         self.told.append(("close",))
 
-    def take_over(self, token: str) -> tuple[ScopeRecord, Everything, dict[str, str]]:
-        return RECORD, self, {"/path": token}
+    def take_over(self, token: str) -> tuple[ScopeRecord, Everything, dict[str, str], list[Any]]:
+        return RECORD, self, {"/path": token}, []
 
     def give_up(self, path: Path) -> Path:
         return path / "given_up"
@@ -68,7 +69,7 @@ class Everything:
     def forget_outside(self, path: Path) -> None:
         self.told.append(("forget_outside", path))
 
-    def hand_over(self, record: ScopeRecord, outside: dict[str, str]) -> str:
+    def hand_over(self, record: ScopeRecord, outside: dict[str, str], staged: list[Any]) -> str:
         return "token"
 
     def lease_fd(self) -> int:
@@ -91,11 +92,11 @@ def test_every_optional_call_gets_through() -> None:
     assert area.give_up(Path("/a")) == Path("/a/given_up")
     area.note_outside(Path("/b"), "identity")
     area.forget_outside(Path("/b"))
-    assert area.hand_over(RECORD, {}) == "token"
+    assert area.hand_over(RECORD, {}, []) == "token"
     assert area.lease_fd() == 7
     assert area.unnamed_file("w+b") == "file w+b"
-    record, taken, outside = storage.take_over("token")
-    assert (record, outside) == (RECORD, {"/path": "token"})
+    record, taken, outside, staged = storage.take_over("token")
+    assert (record, outside, staged) == (RECORD, {"/path": "token"}, [])
     assert taken.lease_fd() == 7
     storage.close()
     assert inner.told == [
@@ -108,7 +109,8 @@ def test_every_optional_call_gets_through() -> None:
 
 def test_what_the_inner_one_cannot_is_not_there() -> None:
     """A wrapped area has those optional protocols that the inner one has, and no others."""
-    for inner, able in ((MemoryStorage(), False), (Everything(), True)):
+    bare = SimpleNamespace(open_area=lambda record: object())
+    for inner, able in ((bare, False), (Everything(), True)):
         storage = FaultyStorage(inner)  # type: ignore[arg-type]
         area = storage.open_area(RECORD)
         assert [isinstance(area, protocol) for protocol in OPTIONAL] == [able] * len(OPTIONAL)

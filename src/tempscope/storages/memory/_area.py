@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 
-from tempscope._names import check_name, escape
+from tempscope._names import RESERVED_PREFIX, check_name, escape
 from tempscope.errors import (
     ForeignPathError,
     NameTakenError,
     PathMissingError,
     ScopeClosedError,
     StorageError,
+    UnsupportedError,
 )
-from tempscope.model import Removal, ScopeRecord, Usage
+from tempscope.model import Capability, Removal, ScopeRecord, Usage
 from tempscope.protocols import Progress, StagedFile, TempArea
 from tempscope.storages._failure import storage_error
+from tempscope.storages.memory._file import BelowBuffer
 from tempscope.storages.memory._give_out import give_out
+from tempscope.storages.memory._open import parse_mode, wrap
 from tempscope.storages.memory._path import MemoryPath
 from tempscope.storages.memory._remove import discard, measure, remove
 from tempscope.storages.memory._spill import settle
@@ -88,15 +92,15 @@ class MemoryArea:
         with tree.volume.lock:
             self._check_open()
             try:
-                found = tree.find(names)
-                if isinstance(found, Path):
+                parent, node = tree.find(names)
+                if isinstance(node, Path):
                     self._create_on_disk(name, directory)
-                elif found.node is not None:
+                elif node is not None:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
                 elif directory:
-                    tree.make_directory(found, 0o700, names)
+                    tree.make_directory(parent, names, 0o700)
                 else:
-                    tree.make_file(found, 0o600, names)
+                    tree.make_file(parent, names, 0o600)
             except StorageError:
                 raise
             except FileExistsError as error:
@@ -237,6 +241,47 @@ class MemoryArea:
             self._check_open()
             settle(self.tree, ())
             return self._spilled()
+
+    # -- sharing
+
+    def hand_over(self, record: ScopeRecord, outside: Mapping[str, str], staged: Sequence[StagedFile]) -> str:
+        """Move everything to the disk, close the area, and let its files wait there under a token."""
+        with self.tree.volume.lock:
+            token: str = self._moved(Capability.HAND_OVER, "handed over").hand_over(record, outside, staged)
+            self._state = "handed over"
+            self._storage._forget(self)
+            self.tree.end()
+            return token
+
+    def lease_fd(self) -> int:
+        """Move everything to the disk; return a descriptor that holds the area there."""
+        with self.tree.volume.lock:
+            lease: int = self._moved(Capability.COMMAND_LEASE, "held by a command").lease_fd()
+            return lease
+
+    def _moved(self, capability: Capability, what: str) -> Any:
+        self._check_open()
+        if capability not in self._storage.capabilities:
+            raise UnsupportedError(
+                f"the scope is in memory, so it cannot be {what}: "
+                "give MemoryStorage(spill_to=LocalDiskStorage()) a place to move it to",
+                scope=self._label(),
+            )
+        return self.spill()
+
+    def unnamed_file(self, mode: str) -> IO[Any]:
+        """Return an open file without a name, in memory like any other."""
+        tree, meaning = self.tree, parse_mode(mode)
+        with tree.volume.lock:
+            self._check_open()
+            node = tree.volume.new_file(0o600)
+            if node is None:
+                raise tree.volume.no_inode("an unnamed file")
+            node.links = 0
+            # What it is called in messages, and on the disk for the moment in which it moves there.
+            names = (f"{RESERVED_PREFIX}unnamed-{node.number}",)
+            raw = BelowBuffer(MemoryPath.of(tree, names), node, meaning)
+        return wrap(raw, mode, meaning, -1, None, None, None)
 
     # -- closing
 

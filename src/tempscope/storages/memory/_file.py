@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from tempscope.errors import UnsupportedError
 from tempscope.storages.memory._node import File
@@ -20,8 +20,21 @@ if TYPE_CHECKING:
     from tempscope.storages.memory._path import MemoryPath
     from tempscope.storages.memory._tree import Names, Tree
 
-__all__ = ["MemoryRaw"]
+    class _Half(io.RawIOBase):
+        """Comes with the two classes below."""
 
+    class _InC(io.RawIOBase):
+        """Is another class."""
+
+else:
+    _Half, _InC = object, io.BytesIO
+
+__all__ = ["BelowBuffer", "MemoryRaw", "Stream"]
+
+# A file up to this size, in bytes, gives back at its last close what it was given for growing, an eighth
+# at most; of a larger one, which is dear to copy, the system never had to provide it.
+_TRIMMED = 1 << 20
+_SLOTS = ("_meaning", "_path", "_position", "_volume", "node")
 _SEEK_DATA = getattr(os, "SEEK_DATA", -1)
 _SEEK_HOLE = getattr(os, "SEEK_HOLE", -1)
 
@@ -30,30 +43,43 @@ class NoDescriptorError(UnsupportedError, io.UnsupportedOperation):
     """A file that stays in memory has no descriptor."""
 
 
-class MemoryRaw(io.RawIOBase):
+class Stream(_Half):
     """
-    An unbuffered open file, with a position of its own.
+    What the two kinds of open files below have in common: all but their base classes.
 
     Lives until it is closed; like any raw stream it may be shared between threads, which then
     share its position.
     When the file moves to disk, the stream goes on there at the same position.
     """
 
-    def __init__(self, path: MemoryPath, tree: Tree, names: Names, node: File, meaning: Mode) -> None:
+    __slots__ = ()
+
+    # Set on an instance only when its file moves to disk: opening a file is to be cheap.
+    _prepared: io.FileIO | None = None
+    _real: io.FileIO | None = None
+
+    def __init__(self, path: MemoryPath, node: File, meaning: Mode) -> None:
         self._path = path
-        self.tree = tree
-        self.names = names
-        self.node = node
-        self._volume = tree.volume
         self._meaning = meaning
+        self._volume = path._tree.volume
         self._position = node.size if meaning.kind == "a" else 0
-        self._prepared: io.FileIO | None = None
-        self._real: io.FileIO | None = None
-        if node.handles is None:
-            node.handles = {}
-        node.handles[id(self)] = weakref.ref(self)
+        self.node = node
+        handles = node.handles
+        if handles is None:
+            handles = node.handles = {}
+        handles[id(self)] = weakref.ref(self)
 
     # -- what it is
+
+    @property
+    def tree(self) -> Tree:
+        """The area in which it was opened."""
+        return self._path._tree
+
+    @property
+    def names(self) -> Names:
+        """The names by which it was opened."""
+        return self._path._names
 
     @property
     def name(self) -> MemoryPath | str:
@@ -67,21 +93,6 @@ class MemoryRaw(io.RawIOBase):
         if meaning.kind in "ra" or not meaning.reading:
             return meaning.raw
         return "xb+" if meaning.kind == "x" else "rb+"
-
-    def readable(self) -> bool:
-        """Whether it was opened for reading."""
-        self._check_open()
-        return self._meaning.reading
-
-    def writable(self) -> bool:
-        """Whether it was opened for writing."""
-        self._check_open()
-        return self._meaning.writing
-
-    def seekable(self) -> bool:
-        """Whether it has a position: always."""
-        self._check_open()
-        return True
 
     def fileno(self) -> int:
         """
@@ -102,7 +113,10 @@ class MemoryRaw(io.RawIOBase):
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"mode={self.mode!r}"
-        return f"<MemoryRaw name={self.name!r} {state}>"
+        return f"<{type(self).__name__} name={self.name!r} {state}>"
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> Any:
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object: open the file again over there")
 
     # -- reading
 
@@ -121,11 +135,17 @@ class MemoryRaw(io.RawIOBase):
 
     def readall(self) -> bytes:
         """Read to the end."""
-        self._check_reading()
+        if self.closed or not self._meaning.reading:
+            self._check_reading()
         with self._volume.lock:
             real = self._real
             if real is None:
-                return bytes(self._take(self.node.size))
+                node, start = self.node, self._position
+                if not start and type(node.data) is bytes and len(node.data) == node.size:
+                    # What was written once, and is read at once: nothing is copied.
+                    self._position = node.size
+                    return node.data
+                return bytes(self._take(node.size))
         return real.readall()
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -142,17 +162,16 @@ class MemoryRaw(io.RawIOBase):
     def _take(self, size: int) -> bytes | bytearray:
         node, start = self.node, self._position
         size = max(0, min(size, node.size - start))
-        piece = node.data[start : start + size]
-        if len(piece) < size:
-            piece = bytes(piece).ljust(size, b"\0")
         self._position = start + size
-        return piece
+        piece = node.data[start : start + size]
+        return piece if len(piece) == size else bytes(piece).ljust(size, b"\0")
 
     # -- writing
 
     def write(self, data: Any, /) -> int:
         """Write all of *data*, or nothing if there is no room."""
-        self._check_writing()
+        if self.closed or not self._meaning.writing:
+            self._check_writing()
         view = memoryview(data).cast("B")
         with self._volume.lock:
             if self._real is None:
@@ -183,18 +202,26 @@ class MemoryRaw(io.RawIOBase):
         if not view:
             return
         node = self.node
-        data = _writable(node)
         end = start + len(view)
-        before = node.size
+        if not node.data and not start:
+            # Most files are written once, and read as they are.
+            node.data = bytes(view)
+        else:
+            self._put_into(_writable(node), start, view)
+        self._position = end
+        node.size = max(node.size, end)
+        node.mtime = node.ctime = time.time_ns()
+
+    def _put_into(self, data: bytearray, start: int, view: memoryview) -> None:
+        end = start + len(view)
         try:
             if start > len(data):
                 data.extend(bytes(start - len(data)))
             data[start:end] = view
         except MemoryError as error:
+            before = self.node.size
             self._volume.charge(before - max(before, end))
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from error
-        self._position, node.size = end, max(before, end)
-        node.mtime = node.ctime = time.time_ns()
 
     def truncate(self, size: int | None = None, /) -> int:
         """Make the file *size* bytes long, or as long as the position; the position stays."""
@@ -223,9 +250,10 @@ class MemoryRaw(io.RawIOBase):
 
     def tell(self) -> int:
         """Return the position, in bytes from the start."""
-        self._check_open()
-        with self._volume.lock:
-            return self._position if self._real is None else self._real.tell()
+        if self.closed:
+            self._check_open()
+        real = self._real
+        return self._position if real is None else real.tell()
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """Move the position, past the end if you like, and return it."""
@@ -267,23 +295,22 @@ class MemoryRaw(io.RawIOBase):
         """Close it; twice is fine."""
         if self.closed:
             return
-        try:
-            super().close()
-        finally:
-            with self._volume.lock:
-                self._leave()
-
-    def _leave(self) -> None:
-        if self._real is not None:
-            self._real.close()
-            return
-        node = self.node
-        handles = node.handles or {}
-        handles.pop(id(self), None)
-        if not handles:
-            node.handles = None
+        super().close()
+        with self._volume.lock:
+            if self._real is not None:
+                self._real.close()
+                return
+            node = self.node
+            handles = node.handles
+            if handles is not None:
+                handles.pop(id(self), None)
+                if handles:
+                    return
+                node.handles = None
             if not node.links:
                 self._volume.release(node)
+            elif type(node.data) is bytearray and node.size <= _TRIMMED:
+                node.data = bytes(node.data)
 
     def _dealloc_warn(self, source: object) -> None:
         if not self.closed:
@@ -291,7 +318,7 @@ class MemoryRaw(io.RawIOBase):
 
     def __del__(self) -> None:
         # Nothing is set on an object whose making failed.
-        if "_real" in self.__dict__:
+        if not self.closed and hasattr(self, "node"):
             self._dealloc_warn(self)
             self.close()
 
@@ -308,6 +335,54 @@ class MemoryRaw(io.RawIOBase):
         self._check_open()
         if not self._meaning.writing:
             raise io.UnsupportedOperation("File not open for writing")
+
+
+class MemoryRaw(Stream, io.RawIOBase):
+    """An unbuffered open file, as its user has it."""
+
+    __slots__ = _SLOTS
+
+    def readable(self) -> bool:
+        """Whether it was opened for reading."""
+        self._check_open()
+        return self._meaning.reading
+
+    def writable(self) -> bool:
+        """Whether it was opened for writing."""
+        self._check_open()
+        return self._meaning.writing
+
+    def seekable(self) -> bool:
+        """Whether it has a position: always."""
+        self._check_open()
+        return True
+
+
+class _Absent:
+    """What a base class has and a file has not."""
+
+    def __get__(self, stream: object, kind: type) -> Any:
+        raise AttributeError("a file in memory has no such attribute")
+
+
+class BelowBuffer(Stream, _InC):
+    """
+    An open file below one of the standard library's wrappers, which asks it only for what it may do.
+
+    Its base class :class:`io.BytesIO`, whose own buffer stands empty, answers that without running any
+    Python, and a wrapper asks for it many times a file.
+    """
+
+    __slots__ = _SLOTS
+
+    readline = io.IOBase.readline
+    readlines = io.IOBase.readlines
+    writelines = io.IOBase.writelines
+    __next__ = io.IOBase.__next__
+    detach = getbuffer = getvalue = read1 = readinto1 = _Absent()
+
+
+io.RawIOBase.register(BelowBuffer)
 
 
 def _writable(node: File) -> bytearray:

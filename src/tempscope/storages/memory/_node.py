@@ -20,7 +20,7 @@ from tempscope.units import format_size
 
 
 if TYPE_CHECKING:
-    from tempscope.storages.memory._file import MemoryRaw
+    from tempscope.storages.memory._file import Stream
     from tempscope.storages.memory._tree import Tree
 
 __all__ = ["BLOCK", "ON_DISK", "Directory", "File", "Node", "Volume"]
@@ -49,12 +49,12 @@ class File:
         self.size = 0
         self.mode = mode
         self.number = number
-        self.links = 0
+        self.links = 1
         self.mtime = self.ctime = self.atime = time.time_ns()
         # By id, and weakly: a handle that is forgotten must be free to go.
-        self.handles: dict[int, weakref.ref[MemoryRaw]] | None = None
+        self.handles: dict[int, weakref.ref[Stream]] | None = None
 
-    def opened(self) -> list[MemoryRaw]:
+    def opened(self) -> list[Stream]:
         """Return the streams that have the file open."""
         found = [reference() for reference in (self.handles or {}).values()]
         return [handle for handle in found if handle is not None]
@@ -139,22 +139,22 @@ class Volume:
     # -- inodes and bytes
 
     def new_file(self, mode: int) -> File | None:
-        """Return a new file without a name, or None beyond the limit."""
-        return File(next(self._numbers), mode) if self._has_inode() else None
+        """Return a new file, which is to have one name, or None beyond the limit."""
+        if self.max_files is not None and self.files >= self.max_files:
+            return None
+        self.files += 1
+        return File(next(self._numbers), mode)
 
     def new_directory(self, mode: int) -> Directory | None:
         """Return a new directory without a name, or None beyond the limit."""
-        return Directory(next(self._numbers), mode) if self._has_inode() else None
+        if self.max_files is not None and self.files >= self.max_files:
+            return None
+        self.files += 1
+        return Directory(next(self._numbers), mode)
 
     def root(self) -> Directory:
         """Return the directory of a new area, which counts for nothing."""
         return Directory(next(self._numbers), 0o700)
-
-    def _has_inode(self) -> bool:
-        if self.max_files is not None and self.files >= self.max_files:
-            return False
-        self.files += 1
-        return True
 
     def no_inode(self, shown: str) -> StorageFull:
         """Return the error for what cannot be made."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import warnings
+from collections.abc import Callable
 from typing import IO, Any
 
 import attrs
@@ -17,7 +18,7 @@ import attrs
 from tempscope.storages.memory._node import BLOCK
 
 
-__all__ = ["Mode", "check_arguments", "parse_mode", "wrap"]
+__all__ = ["Mode", "check_binary", "parse_mode", "wrap"]
 
 # Until Python 3.13 a file's own block size, later at least 128 KiB: as open() does it on disk.
 BUFFER = BLOCK if io.DEFAULT_BUFFER_SIZE <= 8192 else io.DEFAULT_BUFFER_SIZE
@@ -32,6 +33,7 @@ class Mode:
     reading: bool
     writing: bool
     text: bool
+    wrapper: Callable[[Any, int], Any]
 
 
 @functools.lru_cache
@@ -52,11 +54,12 @@ def parse_mode(mode: str) -> Mode:
     kind = kinds.pop()
     update = "+" in given
     raw = f"{kind}b{'+' if update else ''}" if kind != "r" or not update else "rb+"
-    return Mode(raw, kind, kind == "r" or update, kind != "r" or update, "b" not in given)
+    wrapper = io.BufferedRandom if update else io.BufferedReader if kind == "r" else io.BufferedWriter
+    return Mode(raw, kind, kind == "r" or update, kind != "r" or update, "b" not in given, wrapper)
 
 
 def wrap(
-    raw: io.RawIOBase,
+    raw: Any,
     mode: str,
     meaning: Mode,
     buffering: int,
@@ -66,45 +69,23 @@ def wrap(
 ) -> IO[Any]:
     """Return what ``open`` returns for these arguments, over *raw*; closes *raw* if it cannot."""
     try:
-        return _wrap(raw, mode, meaning, buffering, encoding, errors, newline)
+        if buffering == 0:
+            raise ValueError("can't have unbuffered text I/O")
+        size = buffering if buffering > 1 else BUFFER
+        buffer: Any = meaning.wrapper(raw, size)
+        if not meaning.text:
+            return buffer  # type: ignore[no-any-return]
+        text = io.TextIOWrapper(buffer, encoding, errors, newline, buffering == 1)
+        text.mode = mode  # type: ignore[misc]
+        return text
     except BaseException:
         raw.close()
         raise
 
 
-def _wrap(
-    raw: io.RawIOBase,
-    mode: str,
-    meaning: Mode,
-    buffering: int,
-    encoding: str | None,
-    errors: str | None,
-    newline: str | None,
-) -> IO[Any]:
-    if buffering == 0 and not meaning.text:
-        return raw  # type: ignore[return-value]
-    if buffering == 0:
-        raise ValueError("can't have unbuffered text I/O")
-    size = buffering if buffering > 1 else BUFFER
-    buffer: Any
-    if meaning.reading and meaning.writing:
-        buffer = io.BufferedRandom(raw, size)
-    elif meaning.writing:
-        buffer = io.BufferedWriter(raw, size)
-    else:
-        buffer = io.BufferedReader(raw, size)
-    if not meaning.text:
-        return buffer  # type: ignore[no-any-return]
-    text = io.TextIOWrapper(buffer, encoding, errors, newline, buffering == 1)
-    text.mode = mode  # type: ignore[misc]
-    return text
-
-
-def check_arguments(
-    meaning: Mode, buffering: int, encoding: str | None, errors: str | None, newline: str | None
-) -> None:
-    """Raise as ``open`` does for arguments that do not fit together, before anything is touched."""
-    if meaning.text:
+def check_binary(buffering: int, encoding: str | None, errors: str | None, newline: str | None) -> None:
+    """Raise as ``open`` does for arguments that binary mode does not take, before anything is touched."""
+    if encoding is errors is newline is None and buffering != 1:
         return
     for what, value in (("an encoding", encoding), ("an errors", errors), ("a newline", newline)):
         if value is not None:

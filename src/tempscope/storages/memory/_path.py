@@ -10,15 +10,15 @@ import time
 from pathlib import Path
 from typing import IO, Any, Self
 
-from tempscope.storages.memory._file import MemoryRaw
+from tempscope.storages.memory._file import BelowBuffer, MemoryRaw
 from tempscope.storages.memory._lexical import LexicalPath
 from tempscope.storages.memory._looking import LookingPath
-from tempscope.storages.memory._node import Directory, File
-from tempscope.storages.memory._open import Mode, check_arguments, parse_mode, wrap
+from tempscope.storages.memory._node import Directory, File, Node
+from tempscope.storages.memory._open import Mode, check_binary, parse_mode, wrap
 from tempscope.storages.memory._rename import link, move
 from tempscope.storages.memory._spill import settle
 from tempscope.storages.memory._transfer import Transfer
-from tempscope.storages.memory._tree import Spot, failure
+from tempscope.storages.memory._tree import failure
 
 
 __all__ = ["MemoryPath"]
@@ -54,28 +54,30 @@ class MemoryPath(Transfer, LookingPath):
     ) -> IO[Any]:
         """Open the file as the built-in :func:`open` does; it stays in memory."""
         meaning = parse_mode(mode)
-        check_arguments(meaning, buffering, encoding, errors, newline)
         if meaning.text:
             encoding = io.text_encoding(encoding)
-        with self._tree.volume.lock:
-            opened = self._opened(meaning)
-        if isinstance(opened, Path):
-            return opened.open(mode, buffering, encoding, errors, newline)
-        return wrap(opened, mode, meaning, buffering, encoding, errors, newline)
+        else:
+            check_binary(buffering, encoding, errors, newline)
+        tree = self._tree
+        with tree.volume.lock:
+            parent, node = tree.find(self._names)
+            raw: Any = None
+            if not isinstance(node, Path):
+                kind = MemoryRaw if buffering == 0 and not meaning.text else BelowBuffer
+                raw = kind(self, self._file(parent, node, meaning), meaning)
+        if isinstance(node, Path):
+            return node.open(mode, buffering, encoding, errors, newline)
+        if buffering == 0 and not meaning.text:
+            return raw  # type: ignore[no-any-return]
+        return wrap(raw, mode, meaning, buffering, encoding, errors, newline)
 
-    def _opened(self, meaning: Mode) -> MemoryRaw | Path:
-        found = self._tree.find(self._names)
-        if isinstance(found, Path):
-            return found
-        return MemoryRaw(self, self._tree, self._names, self._file(found, meaning), meaning)
-
-    def _file(self, found: Spot, meaning: Mode) -> File:
-        """Return the file that is, or is made, at *found* for opening it so."""
-        tree, node = self._tree, found.node
+    def _file(self, parent: Directory | None, node: Node | None, meaning: Mode) -> File:
+        """Return the file that *node* is, or that is made in *parent*, for opening it so."""
+        tree = self._tree
         if node is None:
             if meaning.kind == "r":
                 raise failure(errno.ENOENT, self.display)
-            return tree.make_file(found, tree.volume.masked(0o666), self._names)
+            return tree.make_file(parent, self._names, tree.volume.masked(0o666))
         if meaning.kind == "x":
             raise failure(errno.EEXIST, self.display)
         if isinstance(node, Directory):
@@ -96,12 +98,12 @@ class MemoryPath(Transfer, LookingPath):
         """Return the content."""
         tree = self._tree
         with tree.volume.lock:
-            found = tree.find(self._names)
-            if not isinstance(found, Path):
-                node = self._file(found, _READ)
-                data = bytes(node.data)
-                return data if len(data) == node.size else data.ljust(node.size, b"\0")
-        return found.read_bytes()
+            parent, node = tree.find(self._names)
+            if not isinstance(node, Path):
+                file = self._file(parent, node, _READ)
+                data = bytes(file.data)
+                return data if len(data) == file.size else data.ljust(file.size, b"\0")
+        return node.read_bytes()
 
     def read_text(
         self, encoding: str | None = None, errors: str | None = None, newline: str | None = None
@@ -120,15 +122,15 @@ class MemoryPath(Transfer, LookingPath):
         tree, size = self._tree, len(content)
         volume = tree.volume
         with volume.lock:
-            found = tree.find(self._names)
-            if isinstance(found, Path):
-                place = found
+            parent, node = tree.find(self._names)
+            if isinstance(node, Path):
+                place = node
             else:
-                node = self._file(found, _WRITE)
+                file = self._file(parent, node, _WRITE)
                 if volume.spill_above is None or size <= volume.spill_above or tree.spill is None:
                     if not volume.charge(size):
                         raise volume.no_room(size, self.display)
-                    node.data, node.size = content, size
+                    file.data, file.size = content, size
                     return size
                 place = Path(settle(tree, self._names))
         return place.write_bytes(content)
@@ -157,17 +159,17 @@ class MemoryPath(Transfer, LookingPath):
         """Make the file if it is not there; else set its times to now."""
         tree = self._tree
         with tree.volume.lock:
-            found = tree.find(self._names)
-            if isinstance(found, Path):
-                found.touch(mode, exist_ok)
-            elif found.node is None:
-                tree.make_file(found, tree.volume.masked(mode), self._names)
+            parent, node = tree.find(self._names)
+            if isinstance(node, Path):
+                node.touch(mode, exist_ok)
+            elif node is None:
+                tree.make_file(parent, self._names, tree.volume.masked(mode))
             elif not exist_ok:
                 raise failure(errno.EEXIST, self.display)
             else:
-                found.node.mtime = found.node.ctime = time.time_ns()
-                if isinstance(found.node, File):
-                    found.node.atime = found.node.mtime
+                node.mtime = node.ctime = time.time_ns()
+                if isinstance(node, File):
+                    node.atime = node.mtime
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Make the directory."""
@@ -185,11 +187,13 @@ class MemoryPath(Transfer, LookingPath):
     def _mkdir(self, mode: int) -> None:
         tree = self._tree
         with tree.volume.lock:
-            found = tree.find(self._names)
-            if isinstance(found, Path):
-                os.mkdir(found, mode)
+            parent, node = tree.find(self._names)
+            if isinstance(node, Path):
+                os.mkdir(node, mode)
+            elif node is not None:
+                raise failure(errno.EEXIST, self.display)
             else:
-                tree.make_directory(found, tree.volume.masked(mode), self._names)
+                tree.make_directory(parent, self._names, tree.volume.masked(mode))
 
     def chmod(self, mode: int, *, follow_symlinks: bool = True) -> None:
         """Set the permissions."""
@@ -291,8 +295,8 @@ class MemoryPath(Transfer, LookingPath):
         """
         tree = self._tree
         with tree.volume.lock:
-            found = tree.find(self._names)
-            if isinstance(found, Spot) and found.node is not None:
+            node = tree.find(self._names)[1]
+            if isinstance(node, (File, Directory)):
                 raise failure(errno.EEXIST, getattr(target, "display", None) or str(target), self.display)
             if tree.spill is None:
                 raise failure(errno.EPERM, getattr(target, "display", None) or str(target), self.display)

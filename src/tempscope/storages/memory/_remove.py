@@ -14,7 +14,7 @@ import attrs
 
 from tempscope.model import Removal, Usage
 from tempscope.storages.memory._node import Directory, File, Node
-from tempscope.storages.memory._tree import Names, Spot, Tree
+from tempscope.storages.memory._tree import Names, Tree
 
 
 __all__ = ["discard", "measure", "remove"]
@@ -25,26 +25,21 @@ _NOTHING = Removal()
 def remove(tree: Tree, names: Names) -> Removal:
     """Remove *names* and all below, in memory and on the disk; what is not there is not counted."""
     try:
-        found = tree.find(names)
+        parent, node = tree.find(names)
     except (FileNotFoundError, NotADirectoryError):
         return _NOTHING
-    if isinstance(found, Path):
+    if isinstance(node, Path):
         return _remove_on_disk(tree, names)
-    if found.node is None:
+    if node is None:
         _forget_name(tree, names)
         return _NOTHING
-    if found.parent is None:
+    if parent is None:
         return _remove_all(tree)
-    return _remove_node(tree, names, found)
-
-
-def _remove_node(tree: Tree, names: Names, found: Spot) -> Removal:
-    assert found.parent is not None and found.node is not None
     result = _NOTHING
-    if isinstance(found.node, Directory) and found.node.shadowed:
-        result = _less(_remove_on_disk(tree, names), _shadows(found.node) + 1)
-    result += _cut(tree, found.node)
-    found.parent.entries.pop(found.name, None)
+    if isinstance(node, Directory) and node.shadowed:
+        result = _less(_remove_on_disk(tree, names), _shadows(node) + 1)
+    result += _cut(tree, node)
+    parent.entries.pop(names[-1], None)
     return result
 
 

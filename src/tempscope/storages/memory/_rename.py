@@ -10,8 +10,8 @@ import errno
 import time
 from pathlib import Path
 
-from tempscope.storages.memory._node import Directory, File
-from tempscope.storages.memory._tree import Names, Spot, Tree, failure
+from tempscope.storages.memory._node import Directory, File, Node
+from tempscope.storages.memory._tree import Names, Tree, failure
 
 
 __all__ = ["link", "move"]
@@ -26,22 +26,22 @@ def link(source: tuple[Tree, Names], target: tuple[Tree, Names]) -> bool:
     """
     (from_tree, from_names), (to_tree, to_names) = source, target
     shown = from_tree.shown(from_names), to_tree.shown(to_names)
-    old = from_tree.find(from_names)
+    old = from_tree.find(from_names)[1]
     if isinstance(old, Path):
         return False
-    if old.node is None:
+    if old is None:
         raise failure(errno.ENOENT, *shown)
-    new = to_tree.find(to_names)
+    parent, new = to_tree.find(to_names)
     if isinstance(new, Path):
         return False
-    if new.node is not None:
+    if new is not None:
         raise failure(errno.EEXIST, *shown)
-    if isinstance(old.node, Directory):
+    if isinstance(old, Directory):
         raise failure(errno.EPERM, *shown)
-    parent = to_tree.changing(new, to_names)
-    parent.entries[new.name] = old.node
-    old.node.links += 1
-    parent.mtime = parent.ctime = old.node.ctime = time.time_ns()
+    parent = to_tree.changing(parent, to_names)
+    parent.entries[to_names[-1]] = old
+    old.links += 1
+    parent.mtime = parent.ctime = old.ctime = time.time_ns()
     return True
 
 
@@ -54,39 +54,40 @@ def move(source: tuple[Tree, Names], target: tuple[Tree, Names]) -> bool:
     """
     (from_tree, from_names), (to_tree, to_names) = source, target
     shown = from_tree.shown(from_names), to_tree.shown(to_names)
-    old, new = from_tree.find(from_names), to_tree.find(to_names)
+    (leaving, old), (entering, new) = from_tree.find(from_names), to_tree.find(to_names)
     if isinstance(old, Path) or isinstance(new, Path):
         return False
-    if old.parent is None or new.parent is None:
+    if leaving is None or entering is None:
         raise failure(errno.EBUSY, *shown)
-    if old.node is None:
+    if old is None:
         raise failure(errno.ENOENT, *shown)
-    if old.node is new.node:
+    if old is new:
         return True
-    if any(isinstance(spot.node, Directory) and spot.node.shadowed for spot in (old, new)):
+    if any(isinstance(node, Directory) and node.shadowed for node in (old, new)):
         return False
-    _check_move(old, new, shown)
-    leaving, entering = from_tree.changing(old, from_names), to_tree.changing(new, to_names)
-    if isinstance(new.node, File):
-        to_tree.drop(entering, new.name, new.node)
-    elif new.node is not None:
-        to_tree.volume.release(new.node)
-    del leaving.entries[old.name]
-    entering.entries[new.name] = old.node
-    old.node.ctime = leaving.mtime = leaving.ctime = entering.mtime = entering.ctime = time.time_ns()
+    _check_move(source, target, old, new)
+    from_tree.changing(leaving, from_names)
+    to_tree.changing(entering, to_names)
+    if isinstance(new, File):
+        to_tree.drop(entering, to_names[-1], new)
+    elif new is not None:
+        to_tree.volume.release(new)
+    del leaving.entries[from_names[-1]]
+    entering.entries[to_names[-1]] = old
+    old.ctime = leaving.mtime = leaving.ctime = entering.mtime = entering.ctime = time.time_ns()
     return True
 
 
-def _check_move(old: Spot, new: Spot, shown: tuple[str, str]) -> None:
-    if any(directory is old.node for directory in new.above):
+def _check_move(source: tuple[Tree, Names], target: tuple[Tree, Names], old: Node, new: Node | None) -> None:
+    (from_tree, from_names), (to_tree, to_names) = source, target
+    shown = from_tree.shown(from_names), to_tree.shown(to_names)
+    if any(directory is old for directory in to_tree.above(to_names)):
         raise failure(errno.EINVAL, *shown)
-    if any(directory is new.node for directory in old.above):
+    if any(directory is new for directory in from_tree.above(from_names)):
         raise failure(errno.ENOTEMPTY, *shown)
-    if new.node is None:
-        return
-    if isinstance(old.node, Directory) and isinstance(new.node, File):
+    if isinstance(old, Directory) and isinstance(new, File):
         raise failure(errno.ENOTDIR, *shown)
-    if isinstance(old.node, File) and isinstance(new.node, Directory):
+    if isinstance(old, File) and isinstance(new, Directory):
         raise failure(errno.EISDIR, *shown)
-    if isinstance(new.node, Directory) and new.node.entries:
+    if isinstance(new, Directory) and new.entries:
         raise failure(errno.ENOTEMPTY, *shown)

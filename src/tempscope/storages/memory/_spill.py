@@ -21,7 +21,7 @@ from tempscope.storages.memory._node import ON_DISK, Directory, File
 
 
 if TYPE_CHECKING:
-    from tempscope.storages.memory._file import MemoryRaw
+    from tempscope.storages.memory._file import Stream
     from tempscope.storages.memory._tree import Names, Tree
 
 __all__ = ["Spill", "no_place", "settle", "settle_handle"]
@@ -108,7 +108,7 @@ def _settle_entry(tree: Tree, parent: Directory, names: Names) -> None:
     parent.entries[names[-1]] = ON_DISK
 
 
-def settle_handle(handle: MemoryRaw) -> None:
+def settle_handle(handle: Stream) -> None:
     """
     Have the file that *handle* has open on the disk from now on, whatever its name is now.
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import attrs
 
-from tempscope.errors import ConfigurationError, ScopeClosedError
+from tempscope.errors import ConfigurationError, ScopeClosedError, UnsupportedError
 from tempscope.model import Capability, Entry, Removal, ScopeRecord, Verdict
-from tempscope.protocols import TempStorage
+from tempscope.protocols import OutsidePathJournal, StagedFile, TakingOver, TempStorage
 from tempscope.storages.memory._area import MemoryArea
 from tempscope.storages.memory._node import Volume
 from tempscope.storages.memory._path import MemoryPath
@@ -84,21 +85,48 @@ class MemoryStorage:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """Retaining, and with *spill_to* real paths."""
-        return _REAL if self._spill_to is not None else _IN_MEMORY
+        """Retaining, unnamed files, and with *spill_to* real paths and what else needs a disk."""
+        if self._spill_to is None:
+            return _IN_MEMORY
+        return _IN_MEMORY | (self._spill_to.capabilities & _ON_DISK)
 
     def open_area(self, record: ScopeRecord) -> MemoryArea:
         """Return a new, empty area."""
         with self._volume.lock:
-            if self._closed:
-                raise ScopeClosedError(
-                    "the memory storage is closed: open scopes before it is",
-                    scope=record.name or record.token,
-                )
+            self._check_open(record.name or record.token)
             spill = None if self._spill_to is None else Spill(self._spill_to, record)
-            area = MemoryArea(self, record, self._grow(record, spill))
-            self._areas[record.token] = area
-            return area
+            return self._new_area(record, spill)
+
+    def _new_area(self, record: ScopeRecord, spill: Spill | None) -> MemoryArea:
+        area = self._areas[record.token] = MemoryArea(self, record, self._grow(record, spill))
+        return area
+
+    def take_over(
+        self, token: str
+    ) -> tuple[ScopeRecord, MemoryArea, Mapping[str, str], Sequence[StagedFile]]:
+        """Give the scope that waits under *token* to this process; its files stay on the disk."""
+        other = self._spill_to
+        if not isinstance(other, TakingOver):
+            raise UnsupportedError(
+                f"no scope can be taken over by {self!r}: give MemoryStorage(spill_to=LocalDiskStorage()) "
+                "the place where scopes wait"
+            )
+        with self._volume.lock:
+            self._check_open()
+            record, taken, outside, staged = other.take_over(token)
+            spill = Spill(other, record)
+            spill.area = taken
+            area = self._new_area(record, spill)
+            area.tree.on_disk = area.tree.root.shadowed = True
+            if isinstance(taken, OutsidePathJournal):
+                # Nothing is journalled for a storage in memory, which could not take it back.
+                for path in outside:
+                    taken.forget_outside(Path(path))
+        return record, area, outside, staged
+
+    def _check_open(self, scope: str | None = None) -> None:
+        if self._closed:
+            raise ScopeClosedError("the memory storage is closed: open scopes before it is", scope=scope)
 
     def _grow(self, record: ScopeRecord, spill: Spill | None) -> Tree:
         tree = Tree(self._volume, record.token, spill)
@@ -176,8 +204,8 @@ class MemoryStorage:
         return kept
 
 
-_IN_MEMORY = frozenset([Capability.RETAIN])
-_REAL = frozenset([Capability.RETAIN, Capability.REAL_PATHS])
+_IN_MEMORY = frozenset([Capability.RETAIN, Capability.UNNAMED_FILES])
+_ON_DISK = frozenset([Capability.REAL_PATHS, Capability.HAND_OVER, Capability.COMMAND_LEASE])
 
 
 def _size(value: int | str | None, what: str) -> int | None:

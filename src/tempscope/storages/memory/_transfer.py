@@ -27,7 +27,7 @@ class Transfer:
         """Copy the file, or directory with all in it, to *target*, and return that."""
         assert isinstance(self, Path)
         goal: Path = self._goal(target)  # type: ignore[attr-defined]
-        if goal == self or self in goal.parents:
+        if goal == self or self in goal.parents or (goal.exists() and self.samefile(goal)):
             raise failure(errno.EINVAL, *map(_shown, (self, goal)))
         _copy(self, goal, follow_symlinks, preserve_metadata)
         return goal

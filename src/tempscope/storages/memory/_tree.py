@@ -12,17 +12,19 @@ import os
 import time
 from pathlib import Path
 from stat import S_ISDIR
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 from tempscope._names import MAX_NAME_BYTES
 from tempscope.storages.memory._node import ON_DISK, Directory, File, Node, Volume
 from tempscope.storages.memory._spill import Spill
 
 
-__all__ = ["PLACE", "Found", "Names", "Spot", "Tree", "failure"]
+__all__ = ["PLACE", "Found", "Names", "Tree", "failure"]
 
 PLACE = "tempscope-memory"
 """Below this directory, which does not exist, stand the paths of a storage that cannot spill."""
+
+_SHORT = MAX_NAME_BYTES // 4  # characters, of which none has more bytes than four
 
 Names: TypeAlias = tuple[str, ...]
 
@@ -32,27 +34,14 @@ def failure(code: int, *shown: str) -> OSError:
     return OSError(code, os.strerror(code), *([shown[0]] if len(shown) == 1 else [shown[0], None, shown[1]]))
 
 
-class Spot:
-    """
-    Where a name leads in memory: its directory, and what it means there, if anything.
+Found: TypeAlias = tuple[Directory | None, Node | Path | None]
+"""
+Where names lead: the directory that the last one is in, and what it means there.
 
-    ``above`` are the directories from the area's own down to the one that the name stands in.
-    The area's own directory has no *parent*.
-    """
-
-    __slots__ = ("above", "name", "node", "parent")
-
-    def __init__(
-        self, above: list[Directory], parent: Directory | None, name: str, node: Node | None
-    ) -> None:
-        self.above = above
-        self.parent = parent
-        self.name = name
-        self.node = node
-
-
-Found: TypeAlias = Spot | Path
-"""A spot in memory, or the plain path on the disk where the truth is."""
+That is a node, or nothing, or the plain path on the disk where the truth is.
+The area's own directory is in no directory, and neither is what ends with ``..``: that is no name
+that could be taken away.
+"""
 
 
 class Tree:
@@ -130,30 +119,31 @@ class Tree:
         Raises:
             OSError: If the way there does not exist or is no directory, as a kernel says it.
         """
-        return self._walk_back(names) if ".." in names else self._walk(names)
+        if ".." in names:
+            return self._walk_back(names)
+        if self.gone or self.on_disk:
+            return None, self._elsewhere(names)
+        parent: Any = None
+        node: Any = self.root
+        for name in names:
+            # The first half of what _check_enter() does, without a call: every operation comes by here.
+            if type(node) is not Directory or not node.mode & 0o100:
+                self._check_enter(node, names)
+            parent = node
+            node = parent.entries.get(name)
+            if node is None:
+                if len(name) > _SHORT or "\0" in name:
+                    self._check_component(name, names)
+                if parent.shadowed and os.path.lexists(self.real(names)):
+                    return None, self.real(names)
+            elif node is ON_DISK:
+                return None, self.real(names)
+        return parent, node
 
-    def _walk(self, names: Names) -> Found:
+    def _elsewhere(self, names: Names) -> Path:
         if self.gone:
             raise failure(errno.ENOENT, self.shown(names))
-        if self.on_disk:
-            return self.real(names)
-        above: list[Directory] = []
-        parent: Directory | None = None
-        node: Node | None = self.root
-        for name in names:
-            parent = self._enter(node, names)
-            above.append(parent)
-            child = parent.entries.get(name)
-            if child is None:
-                self._check_component(name, names)
-                if parent.shadowed and os.path.lexists(self.real(names)):
-                    return self.real(names)
-                node = None
-            elif isinstance(child, (File, Directory)):
-                node = child
-            else:
-                return self.real(names)
-        return Spot(above, parent, names[-1] if names else "", node)
+        return self.real(names)
 
     def _walk_back(self, names: Names) -> Found:
         """Return what *names* with ``..`` in them mean: what is left behind must be a directory."""
@@ -164,39 +154,43 @@ class Tree:
                 continue
             here = self.existing(tuple(inside))
             if not inside or (isinstance(here, Path) and here.is_symlink()):
-                return self.real(names)
+                return None, self.real(names)
             if not (S_ISDIR(here.stat().st_mode) if isinstance(here, Path) else isinstance(here, Directory)):
                 raise failure(errno.ENOTDIR, self.shown(names))
             inside.pop()
-        found = self._walk(tuple(inside))
-        if names[-1] == "..":
-            if isinstance(found, Path):
-                return self.real(names)
-            # Its last component is no name that could be taken away.
-            found.parent = None
-        return found
+        found = self.find(tuple(inside))
+        if names[-1] != "..":
+            return found
+        return None, self.real(names) if isinstance(found[1], Path) else found[1]
 
     def _check_component(self, name: str, names: Names) -> None:
         if "\0" in name:
             raise ValueError("embedded null byte")
-        if len(name) * 4 > MAX_NAME_BYTES and len(os.fsencode(name)) > MAX_NAME_BYTES:
+        if len(os.fsencode(name)) > MAX_NAME_BYTES:
             raise failure(errno.ENAMETOOLONG, self.shown(names))
 
-    def _enter(self, node: Node | None, names: Names) -> Directory:
+    def _check_enter(self, node: object, names: Names) -> None:
         if not isinstance(node, Directory):
             raise failure(errno.ENOENT if node is None else errno.ENOTDIR, self.shown(names))
         if not node.mode & 0o100 and not self.volume.privileged:
             raise failure(errno.EACCES, self.shown(names))
-        return node
+
+    def above(self, names: Names) -> list[Directory]:
+        """Return the directories from the area's own down to the one that the last of *names* is in."""
+        way = [self.root]
+        for name in names[:-1]:
+            if name == "..":
+                way.pop()
+            else:
+                way.append(cast("Directory", way[-1].entries[name]))
+        return way
 
     def existing(self, names: Names) -> Node | Path:
         """Return what is at *names*; raise ``FileNotFoundError`` if nothing is."""
-        found = self.find(names)
-        if isinstance(found, Path):
-            return found
-        if found.node is None:
+        node = self.find(names)[1]
+        if node is None:
             raise failure(errno.ENOENT, self.shown(names))
-        return found.node
+        return node
 
     def listing(self, names: Names) -> list[str]:
         """Return the names in a directory, those in memory first."""
@@ -215,49 +209,46 @@ class Tree:
 
     # -- making
 
-    def make_file(self, spot: Spot, mode: int, names: Names) -> File:
-        """Put a new empty file at *spot*, where nothing is."""
-        parent = self.changing(spot, names)
+    def make_file(self, parent: Directory | None, names: Names, mode: int) -> File:
+        """Put a new empty file at *names*, which are found to mean nothing in *parent*."""
+        parent = self.changing(parent, names)
         node = self.volume.new_file(mode)
         if node is None:
             raise self.volume.no_inode(self.shown(names))
-        node.links = 1
-        parent.entries[spot.name] = node
+        parent.entries[names[-1]] = node
         parent.mtime = parent.ctime = node.mtime
         return node
 
-    def make_directory(self, spot: Spot, mode: int, names: Names) -> None:
-        """Put a new empty directory at *spot*."""
-        if spot.node is not None:
-            raise failure(errno.EEXIST, self.shown(names))
-        parent = self.changing(spot, names)
+    def make_directory(self, parent: Directory | None, names: Names, mode: int) -> None:
+        """Put a new empty directory at *names*, which are found to mean nothing in *parent*."""
+        parent = self.changing(parent, names)
         node = self.volume.new_directory(mode)
         if node is None:
             raise self.volume.no_inode(self.shown(names))
-        parent.entries[spot.name] = node
+        parent.entries[names[-1]] = node
         parent.mtime = parent.ctime = node.mtime
 
-    def changing(self, spot: Spot, names: Names) -> Directory:
-        """Return the directory that *spot* is in, if names may be changed there."""
-        if spot.parent is None:
+    def changing(self, parent: Directory | None, names: Names) -> Directory:
+        """Return *parent*, in which *names* are found, if names may be changed there."""
+        if parent is None:
             raise failure(errno.EBUSY, self.shown(names))
-        if not spot.parent.mode & 0o200 and not self.volume.privileged:
+        if not parent.mode & 0o200 and not self.volume.privileged:
             raise failure(errno.EACCES, self.shown(names))
-        return spot.parent
+        return parent
 
     # -- removing
 
     def unlink(self, names: Names) -> None:
         """Remove the name of a file."""
-        found = self.find(names)
-        if isinstance(found, Path):
-            found.unlink()
-        elif found.node is None:
+        parent, node = self.find(names)
+        if isinstance(node, File):
+            self.drop(self.changing(parent, names), names[-1], node)
+        elif node is None:
             raise failure(errno.ENOENT, self.shown(names))
-        elif isinstance(found.node, Directory):
+        elif isinstance(node, Directory):
             raise failure(errno.EISDIR, self.shown(names))
         else:
-            self.drop(self.changing(found, names), found.name, found.node)
+            node.unlink()
 
     def drop(self, parent: Directory, name: str, node: File) -> None:
         del parent.entries[name]
@@ -268,23 +259,22 @@ class Tree:
 
     def rmdir(self, names: Names) -> None:
         """Remove an empty directory."""
-        found = self.find(names)
-        if isinstance(found, Path):
-            found.rmdir()
+        parent, node = self.find(names)
+        if isinstance(node, Path):
+            node.rmdir()
             return
-        node = found.node
         if not isinstance(node, Directory):
             raise failure(errno.ENOENT if node is None else errno.ENOTDIR, self.shown(names))
         if names[-1:] == ("..",):
             raise failure(errno.ENOTEMPTY, self.shown(names))
-        parent = self.changing(found, names)
+        parent = self.changing(parent, names)
         if any(child is not ON_DISK for child in node.entries.values()):
             raise failure(errno.ENOTEMPTY, self.shown(names))
         if node.shadowed:
             os.rmdir(self.shadow(names))
-            parent.entries[found.name] = ON_DISK
+            parent.entries[names[-1]] = ON_DISK
         else:
-            del parent.entries[found.name]
+            del parent.entries[names[-1]]
         self.volume.release(node)
         parent.mtime = parent.ctime = time.time_ns()
 

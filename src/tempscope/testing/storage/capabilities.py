@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
+from tempscope._clock import SystemClock
 from tempscope.errors import (
     ForeignPathError,
     HandOverError,
@@ -161,21 +161,23 @@ class Capabilities(Chapter):
 
     def test_9_8_hand_over(self, storage: TempStorage, open_area: OpenArea) -> None:
         """With HAND_OVER one taker gets the scope whole, for its token and once; without, it is refused."""
-        record = a_record(verdict=Verdict(keep=True, reason="handed over", for_seconds=3600.0))
+        waits = Verdict(keep=True, reason="handed over", for_seconds=3600.0)
+        record = a_record(closed=SystemClock().now(), verdict=waits)
         area = open_area(record)
         area.create_file("file").write_bytes(b"content")
         if Capability.HAND_OVER not in storage.capabilities:
-            _check_refused(area, "hand_over", record, {})
+            _check_refused(area, "hand_over", record, {}, ())
             _check_refused(storage, "take_over", "token")
             return
         ends: Any = (area, storage)
-        token = ends[0].hand_over(attrs.evolve(record, closed=record.opened), {"/outside/path": ""})
+        token = ends[0].hand_over(record, {"/outside/path": ""}, ())
         with pytest.raises(ScopeClosedError):
             area.create_file("another")
         with pytest.raises(HandOverError):
             ends[1].take_over(f"{token}x")
-        told, taken, outside_paths = ends[1].take_over(token)
-        assert told.name == record.name
+        told, taken, outside_paths, staged = ends[1].take_over(token)
+        assert (told.name, told.state, told.closed) == (record.name, "live", None)
+        assert list(staged) == []
         assert (taken.directory / "file").read_bytes() == b"content"
         assert list(outside_paths) == ["/outside/path"]
         with pytest.raises(HandOverError):

@@ -1,5 +1,5 @@
 """
-A job that does all a job can do: creates, stages, publishes, nests, registers, fails and closes.
+A job that does all a job can do: creates, stages, publishes, nests, registers, fails, hands over, closes.
 
 Run as ``python -I -S -B job.py ARGUMENTS``, the arguments being JSON: where to import from, and the
 directories to work in.
@@ -20,10 +20,21 @@ sys.path[:0] = ARGUMENTS["path"]
 from telling import Told, mark  # noqa: E402
 
 from tempscope import HardlinkStorage, KeepOnFailure, TempScopes  # noqa: E402
+from tempscope.storages import local  # noqa: E402
 
 
 class JobFailed(Exception):
     """What the child's job fails with."""
+
+
+def sweep_at_start(*given: object, swept=local.sweep_at_start, **named: object) -> None:
+    """Do what the library does there, and mark where it begins and ends."""
+    mark("SWEEPING")
+    swept(*given, **named)
+    mark("SWEPT")
+
+
+local.sweep_at_start = sweep_at_start
 
 
 def fill(path: str | os.PathLike[str], content: bytes) -> None:
@@ -51,6 +62,38 @@ def job(told: Told, base: str, fresh: str, outside: str) -> None:
                 work(told, manager, outside)
         finally:
             told.report(manager.report)
+        hand_on(told, TempScopes(storage), outside)
+
+
+def hand_on(told: Told, scopes: TempScopes, outside: str) -> None:
+    """Lease a scope to a command, hand it over, and take it up again."""
+    manager = scopes.open("the hand-over")
+    try:
+        with manager:
+            token = share(manager, outside)
+    finally:
+        told.report(manager.report)
+    mark("HANDED")
+    manager = scopes.attach(token)
+    mark("TAKEN")
+    try:
+        with manager:
+            manager.new_file()
+    finally:
+        told.report(manager.report)
+
+
+def share(manager, outside: str) -> str:
+    """Do what a scope does that others have to do with; return its token."""
+    fill(manager.new_file(name="work"), b"work")
+    manager.popen_kwargs()
+    mark("LEASED")
+    with manager.unnamed_file() as file:
+        file.write(b"unnamed")
+    manager.stage(f"{outside}/source")
+    manager.register_file(f"{outside}/handed")
+    mark("HANDING")
+    return manager.detach()
 
 
 def work(told: Told, manager, outside: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -9,36 +10,59 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tempscope.model import Instant, ScopeRecord
 from tempscope.storages.local import LocalDiskStorage
-from tempscope.storages.memory import MemoryStorage
+from tempscope.storages.memory import MemoryPath, MemoryStorage
 
 
 NAMES = ["a", "b", "a/b", "a/a", "b/a", "a/b/a", "a/../b", "b/..", "a/..", "a/a/.."]
+PATTERNS = ["*", "**/*", "**/a", "a/*", "*/b", "[ab]", "a/../*", "**"]
 MODES = ["r", "w", "a", "x", "r+", "w+", "a+", "x+"]
 
 names = st.sampled_from(NAMES)
 handles = st.integers(0, 2)
 data = st.binary(max_size=20)
+texts = st.text("ab\n\rä€", max_size=12)
+newlines = st.sampled_from([None, "", "\n", "\r\n", "\r"])
 step = st.one_of(
     st.tuples(st.just("write_bytes"), names, data),
     st.tuples(st.just("read_bytes"), names),
     st.tuples(st.just("mkdir"), names, st.booleans(), st.booleans()),
-    st.tuples(st.sampled_from(["unlink", "rmdir", "listing", "stat", "kinds", "tree"]), names),
+    st.tuples(st.sampled_from(["unlink", "rmdir", "listing", "stat", "kinds", "tree", "walk"]), names),
+    st.tuples(st.just("glob"), names, st.sampled_from(PATTERNS)),
+    st.tuples(st.just("write_text"), names, texts, newlines),
+    st.tuples(st.just("read_text"), names),
     st.tuples(st.just("touch"), names, st.booleans()),
-    st.tuples(st.sampled_from(["rename", "replace", "hardlink_to", "samefile"]), names, names),
+    st.tuples(
+        st.sampled_from(["rename", "replace", "hardlink_to", "samefile", "copy", "move"]), names, names
+    ),
     st.tuples(st.just("chmod"), names, st.sampled_from([0o600, 0o640, 0o755, 0o700])),
     st.tuples(st.just("open"), names, st.sampled_from(MODES), st.sampled_from([-1, 0, 7]), handles),
+    st.tuples(st.just("open_text"), names, st.sampled_from(MODES), newlines, handles),
     st.tuples(st.just("write"), handles, data),
+    st.tuples(st.just("readline"), handles, st.integers(-1, 12)),
     st.tuples(st.just("read"), handles, st.integers(-1, 12)),
     st.tuples(st.just("seek"), handles, st.integers(-3, 30), st.sampled_from([0, 1, 2])),
     st.tuples(st.just("truncate"), handles, st.none() | st.integers(0, 30)),
     st.tuples(st.sampled_from(["tell", "flush", "close", "size"]), handles),
 )
+ON_HANDLES = {"write", "read", "readline", "seek", "truncate", "tell", "flush", "close"}
 DIRECT = {"write_bytes", "read_bytes", "unlink", "rmdir", "chmod"}
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy as pathlib does it from Python 3.14 on, in plain words."""
+    if source == target or source in target.parents or (target.exists() and source.samefile(target)):
+        raise OSError(errno.EINVAL, "the same")
+    if source.is_dir():
+        target.mkdir()
+        for child in source.iterdir():
+            copy(child, target / child.name)
+    else:
+        target.write_bytes(source.read_bytes())
 
 
 class World:
@@ -59,7 +83,7 @@ class World:
     def other(self, what: str, *args: Any) -> Any:
         if what in DIRECT:
             return getattr(self.top / args[0], what)(*args[1:])
-        if what in {"write", "read", "seek", "truncate", "tell", "flush", "close"} and args[0] in self.files:
+        if what in ON_HANDLES and args[0] in self.files:
             return getattr(self.files[args[0]], what)(*args[1:])
         return None
 
@@ -86,6 +110,46 @@ class World:
         if handle in self.files:
             self.files.pop(handle).close()
         self.files[handle] = file
+
+    def do_open_text(self, name: str, mode: str, newline: str | None, handle: int) -> None:
+        file = (self.top / name).open(mode, encoding="utf-8", newline=newline)
+        if handle in self.files:
+            self.files.pop(handle).close()
+        self.files[handle] = file
+
+    def do_write(self, handle: int, data: bytes) -> Any:
+        file = self.files.get(handle)
+        if file is None:
+            return None
+        return file.write(data.decode("latin-1") if hasattr(file, "encoding") else data)
+
+    def do_write_text(self, name: str, text: str, newline: str | None) -> int:
+        return (self.top / name).write_text(text, encoding="utf-8", newline=newline)
+
+    def do_read_text(self, name: str) -> str:
+        return (self.top / name).read_text(encoding="utf-8")
+
+    def do_copy(self, name: str, target: str) -> None:
+        source = self.top / name
+        source.copy(self.top / target) if isinstance(source, MemoryPath) else copy(source, self.top / target)
+
+    def do_move(self, name: str, target: str) -> None:
+        source = self.top / name
+        move = source.move if isinstance(source, MemoryPath) else source.replace
+        move(self.top / target)
+
+    def do_glob(self, name: str, pattern: str) -> list[str]:
+        start = self.top / name
+        return [*sorted(os.sep.join(path.relative_to(start).parts) for path in start.glob(pattern)), "."]
+
+    def do_walk(self, name: str) -> list[Any]:
+        start = self.top / name
+        if isinstance(start, MemoryPath):
+            met = list(start.walk())
+        else:
+            met = [(Path(top), *rest) for top, *rest in os.walk(start)]
+        depth = len(start.parts)
+        return sorted([len(top.parts) - depth, sorted(dirs), sorted(files)] for top, dirs, files in met)
 
     def do_size(self, handle: int) -> Any:
         if handle in self.files:
@@ -146,6 +210,8 @@ def fresh_record() -> ScopeRecord:
 
 
 @given(st.lists(step, max_size=40))
+@example([("write_bytes", "b", b"x"), ("mkdir", "a", False, False), ("copy", "b", "a/../b")])
+@example([("write_bytes", "b", b"x"), ("hardlink_to", "a", "b"), ("copy", "b", "a"), ("move", "a", "b")])
 def test_every_sequence_of_steps_has_the_same_results_as_on_disk(steps: list[tuple[Any, ...]]) -> None:
     """Any sequence of operations gives the same results, contents, modes and error numbers as on the disk."""
     with tempfile.TemporaryDirectory() as place, MemoryStorage() as storage:

@@ -142,20 +142,47 @@ def test_sizes_may_be_text(record):
         assert "1024" in repr(storage)
 
 
-def test_a_stored_file_costs_little(area):
-    """Beyond its content and name a file takes at most 600 bytes, however it was written."""
-    directory = area.directory
+@pytest.mark.parametrize("size", [64, 10_000])
+def test_a_stored_file_costs_little(size, area):
+    """Beyond its content a file takes at most 600 bytes, written at once or in pieces of any size."""
+    directory, taken = area.directory, {}
+
+    def write(path, piece):
+        with path.open("wb") as buffered:
+            for _ in range(0, size, piece):
+                buffered.write(bytes(piece))
+
+    def write_raw(path, piece):
+        with path.open("wb", buffering=0) as raw:
+            for _ in range(0, size, piece):
+                raw.write(bytes(piece))
+
+    ways = {
+        "whole": lambda path: path.write_bytes(bytes(size)),
+        "pieces": lambda path: write(path, size // 16),
+        "raw": lambda path: write_raw(path, size // 16),
+    }
     tracemalloc.start()
     try:
-        before = tracemalloc.get_traced_memory()[0]
-        for number in range(1000):
-            (directory / f"a{number}").write_bytes(bytes(64))
-            with (directory / f"b{number}").open("wb") as file:
-                file.write(bytes(64))
-        taken = tracemalloc.get_traced_memory()[0] - before
+        for way, make in ways.items():
+            before = tracemalloc.get_traced_memory()[0]
+            for number in range(500):
+                make(directory / f"{way}{number}")
+            taken[way] = (tracemalloc.get_traced_memory()[0] - before) / 500 - size
     finally:
         tracemalloc.stop()
-    assert taken / 2000 - 64 < 600
+    assert max(taken.values()) < 600, taken
+
+
+def test_a_large_file_is_not_copied_when_it_closes(area):
+    """A file above a mebibyte stays where it was written, so that closing it costs nothing."""
+    path = area.directory / "large"
+    with path.open("wb", buffering=0) as file:
+        for _ in range(3):
+            file.write(bytes(1 << 19))
+        node = file.node
+        held = node.data
+    assert node.data is held
 
 
 # -- permissions

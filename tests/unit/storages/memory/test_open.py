@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import pickle
 import threading
 import warnings
 
@@ -65,6 +66,52 @@ def test_open_returns_the_same_kind_of_object(mode, kind, buffering, area, tmp_p
             )
             assert not file.isatty()
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("buffering", [-1, 0], ids=["buffered", "raw"])
+def test_an_open_file_cannot_be_pickled(buffering, file):
+    """An open file is refused by pickle, as one on the disk is."""
+    with file.open("wb", buffering) as opened, pytest.raises(TypeError, match="pickle"):
+        pickle.dumps(opened)
+
+
+@pytest.mark.parametrize("mode", ["rb", "wb", "r+b", "r", "w"])
+def test_below_its_buffer_is_a_raw_file(mode, file):
+    """What a wrapper stands on is a raw stream with what one has and no more, though C answers for it."""
+    file.write_bytes(b"one\ntwo\n")
+    with file.open(mode) as opened:
+        raw = opened.buffer.raw if "b" not in mode else opened.raw
+        assert isinstance(raw, io.RawIOBase)
+        assert (raw.name, raw.mode, raw.closed, raw.seekable()) == (file.display, raw.mode, False, True)
+        assert not {name for name in ("getvalue", "getbuffer", "read1", "detach") if hasattr(raw, name)}
+        with pytest.raises(TypeError, match="pickle"):
+            pickle.dumps(raw)
+    assert raw.closed
+    with pytest.raises(ValueError, match="closed"):
+        raw.tell()
+
+
+def test_a_detached_raw_file_goes_on(file):
+    """Taken out of its wrappers, a raw stream is read and written on its own, line by line if wanted."""
+    file.write_bytes(b"one\ntwo\nthree\nfour")
+    with file.open("r+").detach().detach() as raw:
+        assert raw.readline() == b"one\n"
+        assert next(raw) == b"two\n"
+        assert raw.readlines() == [b"three\n", b"four"]
+        assert raw.tell() == 18
+        raw.writelines([b"!", b"!"])
+    assert file.read_bytes() == b"one\ntwo\nthree\nfour!!"
+
+
+def test_what_was_read_does_not_change(file):
+    """Bytes that were read stay as they are, whoever writes to the file afterwards."""
+    with file.open("w+b", buffering=0) as writer, file.open("rb") as reader:
+        writer.write(b"first")
+        read = [reader.read(), file.read_bytes()]
+        writer.seek(0)
+        writer.write(b"other and more")
+        assert read == [b"first", b"first"]
+        assert reader.read() == b" and more"
 
 
 def test_positions_are_independent(file):

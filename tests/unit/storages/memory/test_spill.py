@@ -11,9 +11,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.unit.faults import PlainStorage
 
 from tempscope.errors import ConfigurationError, StorageError, StorageFull, UnsupportedError
-from tempscope.model import Capability
+from tempscope.model import Capability, Instant, ScopeRecord
 from tempscope.storages.memory import MemoryStorage
 
 
@@ -349,10 +350,13 @@ def test_a_place_without_real_paths_is_refused():
         MemoryStorage(spill_to=MemoryStorage())
 
 
-def test_capabilities_say_whether_paths_are_real(storage, spilling):
-    """With a place to spill to paths are real; a scope can be kept either way."""
-    assert storage.capabilities == {Capability.RETAIN}
-    assert spilling.capabilities == {Capability.RETAIN, Capability.REAL_PATHS}
+def test_capabilities_say_whether_paths_are_real(storage, spilling, tmp_path):
+    """With a place to spill to paths are real, and what needs a disk can be as far as that place can it."""
+    own = {Capability.RETAIN, Capability.UNNAMED_FILES}
+    more = {Capability.REAL_PATHS, Capability.HAND_OVER, Capability.COMMAND_LEASE}
+    assert storage.capabilities == own
+    assert spilling.capabilities == own | more
+    assert MemoryStorage(spill_to=PlainStorage(tmp_path)).capabilities == own | {Capability.REAL_PATHS}
 
 
 @pytest.mark.parametrize(
@@ -564,3 +568,23 @@ def test_racing_threads_agree_on_the_place(spill_area, tmp_path):
         thread.join()
     assert len(set(texts)) == 1
     assert len(list((tmp_path / "disk").glob("tempscope-*/i-*/a*"))) == 1
+
+
+class Elsewhere(PlainStorage):
+    """A storage that hands over but has no journal."""
+
+    capabilities = frozenset([Capability.REAL_PATHS, Capability.HAND_OVER])
+
+    def take_over(self, token):
+        record = ScopeRecord(token=token, opened=Instant(1.0, 1.0))
+        area = self.open_area(record)
+        area.create_file("file")
+        return record, area, {"/outside": ""}, []
+
+
+def test_taking_over_from_a_storage_without_a_journal(tmp_path):
+    """What the other storage does not journal need not be taken back there."""
+    with MemoryStorage(spill_to=Elsewhere(tmp_path)) as storage:
+        _, area, outside, _ = storage.take_over("token")
+        assert [path.name for path in area.directory.iterdir()] == ["file"]
+        assert outside == {"/outside": ""}

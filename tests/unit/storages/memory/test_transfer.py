@@ -49,6 +49,19 @@ def test_copying_keeps_to_the_rules_of_files(top):
     assert file.read_bytes() == b"content"
 
 
+def test_a_file_is_never_copied_onto_itself(top):
+    """By whatever name the target goes, a copy of a file onto itself is refused and loses nothing."""
+    path = top / "same"
+    path.write_bytes(b"content")
+    (top / "other").hardlink_to(path)
+    (top / "directory").mkdir(exist_ok=True)
+    for name in ("same", "other", "directory/../same"):
+        with pytest.raises(OSError, match="Invalid") as error:
+            path.copy(top / name)
+        assert error.value.errno == errno.EINVAL
+    assert path.read_bytes() == b"content"
+
+
 def test_moving_goes_by_rename_or_by_copy(top, tmp_path, spill_area):
     """Move renames in memory and copies out of it; the source is gone either way."""
     moved = top.move(top.with_name("moved"))

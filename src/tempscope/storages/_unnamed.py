@@ -1,0 +1,54 @@
+"""
+Files that never have a name: nothing can be left behind, whatever becomes of the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import partial
+from typing import IO, Any
+
+from tempscope.storages._token import new_token
+
+
+__all__ = ["open_unnamed"]
+
+_TMPFILE = getattr(os, "O_TMPFILE", 0)
+_NAMED = os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+# EISDIR: a kernel before 3.11 does not know the flag; ENOENT: some FUSE file systems.
+_NO_TMPFILE = frozenset([errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.ENOSYS])
+
+
+def open_unnamed(dir_fd: int, mode: str) -> IO[Any]:
+    """
+    Open a new file without a name on the file system of the directory *dir_fd*.
+
+    Where the file system has no ``O_TMPFILE`` (``open(2)``), the file has a name in that directory
+    for the moment between two system calls; a process killed there leaves it to the sweep.
+
+    Args:
+        dir_fd: An open directory.
+
+        mode: ``"w+b"`` or ``"wb"``.
+
+    Raises:
+        OSError: If there is no room.
+    """
+    access = os.O_RDWR if "+" in mode else os.O_WRONLY
+    if _TMPFILE:
+        try:
+            return _open(".", access | _TMPFILE, dir_fd, mode)
+        except OSError as error:
+            if error.errno not in _NO_TMPFILE:
+                raise
+    name = f".tempscope-{new_token()}"
+    file = _open(name, access | _NAMED, dir_fd, mode)
+    os.unlink(name, dir_fd=dir_fd)
+    return file
+
+
+def _open(name: str, flags: int, dir_fd: int, mode: str) -> IO[Any]:
+    # One call into C: no signal handler can lose the descriptor on its way into the file.
+    [file] = map(partial(open, mode=mode), map(partial(os.open, mode=0o600, dir_fd=dir_fd), [name], [flags]))
+    return file
