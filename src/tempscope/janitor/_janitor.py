@@ -23,12 +23,14 @@ from tempscope._markers import refuse_marker
 from tempscope._names import escape
 from tempscope.errors import ConfigurationError
 from tempscope.janitor._budget import Spending, SweepBudget
-from tempscope.janitor._place import Place, is_place, storage_at
+from tempscope.janitor._place import Place, is_place, storage_at, takes_memory
 from tempscope.janitor._sweep import Sweep
 from tempscope.listeners import check_listeners, tell
 from tempscope.model import Entry, Event, JanitorStatus, Removal, SweepReport
 from tempscope.policies import check_policy
-from tempscope.protocols import CleanupPolicy, Clock, Listener
+from tempscope.pressure import is_memory_pressure, relieve_memory
+from tempscope.protocols import CleanupPolicy, Clock, Listener, TempStorage
+from tempscope.storages import check_quotas
 from tempscope.units import parse_duration
 
 
@@ -73,6 +75,11 @@ class Janitor:
     Any number may run at once, in any number of processes, on the same storages; passes of one janitor
     never overlap.
     A fork takes no threads along: in the child a janitor stands still until it is started there.
+
+    Each pass also measures the scopes of this process that a quota bounds, and tells whoever wants to
+    know that one is exceeded.
+    When memory is running short it begins with RAM disks, and moves to disk what is in memory, as far
+    as the storages can.
 
     What fails in a pass, a storage, a policy, a listener, is logged and stands in the report; the rest
     of the pass is done, and the next one comes.
@@ -284,8 +291,15 @@ class Janitor:
         if stop is not None:
             spending.stopping, spending.wait = stop.is_set, stop.wait
         policy, report = self._policy_now()
-        for source in self._storages:
-            report = _together(report, self._sweep_one(source, policy, spending))
+        storages, failed = self._storages_now()
+        report = _together(report, failed)
+        if is_memory_pressure():
+            storages.sort(key=takes_memory, reverse=True)
+        for storage in storages:
+            report = _together(report, self._sweep_one(storage, policy, spending))
+        if not dry_run:
+            check_quotas()
+            relieve_memory(storages)
         report = attrs.evolve(
             report,
             dry_run=dry_run,
@@ -319,20 +333,36 @@ class Janitor:
             _log.warn("a janitor got no policy", error=type(error).__name__)
             return None, _failed(self._policy, f"there is no policy: {_words(error)}")
 
-    def _sweep_one(self, source: Source, policy: CleanupPolicy | None, spending: Spending) -> SweepReport:
+    def _storages_now(self) -> tuple[list[TempStorage], SweepReport]:
+        """Return the storages of this pass, and what failed on the way to them."""
+        found: list[TempStorage] = []
+        report = SweepReport()
+        for source in self._storages:
+            try:
+                place: Any = source
+                found.append(storage_at(place() if _is_source(place) else place, "a janitor"))
+            except Exception as error:
+                report = _together(report, _not_swept(source, error))
+        return found, report
+
+    def _sweep_one(
+        self, storage: TempStorage, policy: CleanupPolicy | None, spending: Spending
+    ) -> SweepReport:
         try:
-            place: Any = source
-            storage = storage_at(place() if _is_source(place) else place, "a janitor")
             dry_run = spending.only_looks
             return Sweep(storage, policy, dry_run=dry_run, clock=self._clock, spending=spending).run()
         except Exception as error:
-            _log.warn("a janitor could not sweep a storage", error=type(error).__name__)
-            return _failed(source, f"it could not be swept: {_words(error)}", getattr(error, "errno", None))
+            return _not_swept(storage, error)
 
 
 def _together(one: SweepReport, other: SweepReport) -> SweepReport:
     both = Removal.__add__(one, other)
     return SweepReport(**attrs.asdict(both, recurse=False), live=one.live + other.live)
+
+
+def _not_swept(what: object, error: Exception) -> SweepReport:
+    _log.warn("a janitor could not sweep a storage", error=type(error).__name__)
+    return _failed(what, f"it could not be swept: {_words(error)}", getattr(error, "errno", None))
 
 
 def _failed(what: object, reason: str, code: int | None = None) -> SweepReport:

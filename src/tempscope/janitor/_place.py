@@ -16,9 +16,10 @@ from tempscope.errors import ConfigurationError
 from tempscope.model import Entry, Removal, ScopeRecord, Verdict
 from tempscope.protocols import Pace, Sweepable, Sweeping, TempStorage
 from tempscope.storages import LocalDiskStorage
+from tempscope.storages._failure import mount_of
 
 
-__all__ = ["Place", "is_place", "shown", "storage_at", "sweeping_of"]
+__all__ = ["Place", "is_place", "shown", "storage_at", "sweeping_of", "takes_memory"]
 
 Place: TypeAlias = TempStorage | str | os.PathLike[str] | None
 """A storage, or the base directory of one on a file system; None is the one that the environment names."""
@@ -45,6 +46,12 @@ def storage_at(given: Place, who: str) -> TempStorage:
     if not is_place(given):
         raise ConfigurationError(f"{who} needs a storage or a base directory, not {given!r}")
     return given
+
+
+def takes_memory(storage: TempStorage) -> bool:
+    """Return whether what *storage* holds on a file system takes memory, as on a RAM disk."""
+    base_dir = getattr(storage, "base_dir", None)
+    return base_dir is not None and mount_of(os.fspath(base_dir))[1] == "tmpfs"
 
 
 def shown(record: ScopeRecord) -> str:

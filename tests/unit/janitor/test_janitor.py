@@ -24,6 +24,8 @@ from tempscope import (
     KeepOnFailure,
     LocalDiskStorage,
     MemoryStorage,
+    TempScopes,
+    pressure,
 )
 from tempscope._clock import SystemClock
 from tempscope.errors import ConfigurationError
@@ -269,9 +271,9 @@ def test_a_failing_storage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     (tmp_path / "file").touch()
     report = Janitor([Broken(), lambda: 3, tmp_path / "file", tmp_path]).sweep()
     assert (report.removed, report.failed) == (1, 3)
-    assert report.entries[0].path == "Broken()"
-    assert "ZeroDivisionError: by nought" in report.entries[0].reason
-    assert "a janitor needs a storage" in report.entries[1].reason
+    assert report.entries[1].path == "Broken()"
+    assert "ZeroDivisionError: by nought" in report.entries[1].reason
+    assert "a janitor needs a storage" in report.entries[0].reason
     assert caplog.text.count("a janitor could not sweep a storage") == 3
 
 
@@ -717,3 +719,48 @@ def test_what_the_status_tells(tmp_path: Path) -> None:
     told = status.to_dict()
     assert told["last_report"]["entries"] == []
     assert told["running"] is False
+
+
+# -- quotas and pressure
+
+
+def test_a_pass_looks_after_quotas(tmp_path: Path) -> None:
+    """A pass, but no dry one, notices that a scope which makes no calls is over its quota."""
+    told: list[str] = []
+    with (
+        LocalDiskStorage(tmp_path) as storage,
+        TempScopes(storage).open("too much", quota="64KiB") as manager,
+    ):
+        path = manager.new_file()
+        manager.register_quota_callback(lambda: told.append("too much"))
+        with open(path, "wb") as file:
+            file.write(bytes(1 << 20))
+        janitor = Janitor(storage)
+        janitor.sweep(dry_run=True)
+        assert told == []
+        janitor.sweep()
+        assert told == ["too much"]
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_memory_pressure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: bool) -> None:
+    """When memory is short, and only then, RAM disks are swept first, and memory spills."""
+    asked: list[str] = []
+
+    class Noted(LocalDiskStorage):
+        def sweeping(self) -> Any:
+            asked.append("RAM disk" if self.base_dir == Path("/dev/shm") else "disk")
+            return super().sweeping()
+
+    monkeypatch.setattr(_janitor, "is_memory_pressure", lambda: short)
+    monkeypatch.setattr(pressure, "is_memory_pressure", lambda: short)
+    with (
+        LocalDiskStorage(tmp_path) as disk,
+        MemoryStorage(spill_to=disk) as memory,
+        TempScopes(memory).open() as manager,
+    ):
+        path = manager.new_file()
+        path.write_bytes(bytes(1 << 20))
+        Janitor([Noted(tmp_path / "other"), Noted("/dev/shm"), memory]).sweep()
+        assert asked == (["RAM disk", "disk"] if short else ["disk", "RAM disk"])
+        assert len(list(tmp_path.rglob(path.name))) == short
