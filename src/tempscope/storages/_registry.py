@@ -210,11 +210,11 @@ def let_go_of_inherited() -> None:
     # Another thread of the parent may have held the lock; nobody here ever would release it.
     _registry.lock = threading.RLock()
     _registry.pid = pid
+    _reserve.give_all_back()
     while _registry.creating:
         _registry.creating.pop().close()
     while _registry.instances:
         _registry.instances.popitem()[1].let_go()
-    _reserve.give_all_back()
 
 
 def _remove_at_exit() -> None:

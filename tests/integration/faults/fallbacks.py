@@ -58,6 +58,7 @@ FALLBACKS = (
     Fallback("flock", r"/tempscope-\d+>", "the root's lock only keeps systemd-tmpfiles from an empty root"),
     Fallback("flock", r"/d-\w+>, LOCK_SH", "where there are no locks, no sweep removes what waits"),
     Fallback("flock", r"/i-\w+>, LOCK_SH", "busy: a sweeper was faster; another name is tried", ("EACCES",)),
+    Fallback("flock", r"/i-\w+>, LOCK_EX", "busy: it counts as living, until the next sweep", ("EACCES",)),
     Fallback(
         "newfstatat",
         r'^(\d+<[^>]*/(i-\w+|journal|a\d+|[kd]-\w+|tempscope-\d+)>(\(deleted\))?, "",|4<[^>]*>, "i-\w+")',

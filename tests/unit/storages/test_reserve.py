@@ -19,18 +19,16 @@ from tempscope.storages.local import LocalDiskStorage
 from .conftest import below, in_child
 
 
-def exhaust(free: int = 0) -> list[int]:
-    """Take every descriptor that this process may have, but *free* of them; return those taken."""
-    soft = max(map(int, os.listdir("/proc/self/fd"))) + 1
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft + free, soft + free))
+def exhaust() -> list[int]:
+    """Take every descriptor that this process may have; return those taken, thirty-two or more."""
+    soft = max(map(int, os.listdir("/proc/self/fd"))) + 33
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
     taken: list[int] = []
     try:
         while True:
             taken.append(os.dup(2))
     except OSError as error:
         assert error.errno == errno.EMFILE
-    for _ in range(free):
-        os.close(taken.pop())
     return taken
 
 
