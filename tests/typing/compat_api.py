@@ -50,3 +50,5 @@ def the_third() -> None:
     assert_type(resources.create_temp_directory("pipeline"), Path)
     resources.create_temp_directory("other")  # type: ignore[arg-type]
     assert_type(resources.leftovers(), list[Path])
+    assert_type(resources.is_memory_pressure(), bool)
+    assert_type(resources.should_cleanup_early(), bool)

@@ -18,6 +18,7 @@ from tempscope._names import MAX_NAME_BYTES, check_affixes, check_name
 from tempscope.compat._superseded import superseded
 from tempscope.errors import InvalidNameError
 from tempscope.manager import TempFileManager
+from tempscope.pressure import is_memory_pressure
 from tempscope.protocols import TempStorage
 from tempscope.storages import HardlinkStorage, absolute
 
@@ -116,6 +117,16 @@ class ResourceManager:
         self._managers.append(self._begun())
         self._inputs.clear()
         self._managers.pop(0).close()
+
+    def is_memory_pressure(self) -> bool:
+        """Return whether memory is running short, in this process's control group or on the machine."""
+        superseded("is_memory_pressure()", "tempscope.is_memory_pressure()")
+        return is_memory_pressure()
+
+    def should_cleanup_early(self) -> bool:
+        """Return whether to call :meth:`cleanup` now, and not at the end: memory is running short."""
+        superseded("should_cleanup_early()", "tempscope.is_memory_pressure()")
+        return is_memory_pressure()
 
     def leftovers(self) -> list[Path]:
         """Tell what was made or registered and is still there: after :meth:`cleanup`, nothing."""

@@ -75,3 +75,14 @@ def test_the_fixtures(tmp_path: Path) -> None:
     assert "scope 'masker' is open, its files in " in done.stdout
     assert "a temporary file or directory: " in done.stdout
     assert ' in test_forgets_another: tempfile.mkdtemp(prefix="masker_stage_")' in done.stdout
+
+
+def test_the_applications_name_by_default(tmp_path: Path) -> None:
+    """Without a name of its own an application is called as the library is."""
+    (tmp_path / "test_it.py").write_text(
+        'pytest_plugins = ["tempscope.compat.resource_fixtures"]\n'
+        "def test_it(temp_output_dir): assert temp_output_dir.name.startswith('tempscope_test_')\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--basetemp=pytest", "test_it.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert "1 passed" in done.stdout, done.stdout

@@ -30,9 +30,10 @@ from .conftest import original
 
 
 @pytest.fixture
-def capture(own_base_dir: Path) -> Path:
+def capture(tmp_path: Path) -> Path:
     """A capture on the same file system as the default storage."""
-    path = own_base_dir.parent / "traffic.pcap"
+    path = tmp_path / "input" / "traffic.pcap"
+    path.parent.mkdir()
     path.write_bytes(b"packets" * 100)
     return path
 
@@ -103,8 +104,33 @@ def an_input_stays(api: ModuleType, capture: Path, monkeypatch: pytest.MonkeyPat
     assert capture.exists()
 
 
+def memory_is_read_in_the_container(api: ModuleType, capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory pressure is that of the control group, if there is one with a limit, and not the machine's."""
+    proc, group = capture.with_name("proc"), capture.with_name("cgroup")
+    (proc / "self").mkdir(parents=True)
+    (proc / "pressure").mkdir()
+    group.mkdir()
+    (proc / "self" / "cgroup").write_text("0::/\n")
+    (proc / "self" / "mountinfo").write_text(f"1 0 0:1 / {group} rw - cgroup2 cgroup2 rw\n")
+    (proc / "meminfo").write_text("MemTotal: 1000000 kB\nMemAvailable: 900000 kB\n")
+    monkeypatch.setattr("tempscope.pressure._PROC", proc)
+    resources = api.ResourceManager()
+    for current, pressure in ((95, True), (50, False)):
+        (group / "memory.max").write_text("1000000\n")
+        (group / "memory.current").write_text(f"{current * 10_000}\n")
+        (group / "memory.stat").write_text("inactive_file 0\nactive_file 0\nfile 0\nshmem 0\n")
+        assert resources.is_memory_pressure() is pressure
+        assert resources.should_cleanup_early() is pressure
+
+
 Row = Callable[[ModuleType, Path, pytest.MonkeyPatch], None]
-ROWS = [never_the_source, a_changed_source_is_told, the_whole_directory, an_input_stays]
+ROWS = [
+    never_the_source,
+    a_changed_source_is_told,
+    the_whole_directory,
+    an_input_stays,
+    memory_is_read_in_the_container,
+]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.__name__)
@@ -148,6 +174,8 @@ def run_pipeline(resources: ResourceManager, source: Path, output: Path, stages:
             following = output if is_last else directory / f"stage_{number}_{output.name}"
             stage(current, following)
             current = following
+            if resources.should_cleanup_early():
+                resources.cleanup_temp_directory(directory)
     except Exception as error:
         return Result(False, [str(error)])
     finally:
@@ -315,9 +343,9 @@ def test_across_devices(resources: ResourceManager, tmp_path: Path) -> None:
         source.unlink()
 
 
-def test_a_crash(capture: Path, own_base_dir: Path) -> None:
+def test_a_crash(capture: Path, tmp_path: Path) -> None:
     """What a killed run linked and registered goes with the next sweep; the input stays."""
-    temporary = own_base_dir.parent / "temporary"
+    temporary = tmp_path / "temporary"
     temporary.touch()
     program = f"""
 import os, signal

@@ -40,6 +40,8 @@ def calls_of(place: Path) -> dict[str, object]:
         "create_temp_hardlink()": lambda: resources.create_temp_hardlink(source),
         "create_temp_directory()": resources.create_temp_directory,
         "cleanup_temp_directory()": lambda: resources.cleanup_temp_directory(place / "app_a"),
+        "is_memory_pressure()": resources.is_memory_pressure,
+        "should_cleanup_early()": resources.should_cleanup_early,
         "cleanup()": resources.cleanup,
     }
 

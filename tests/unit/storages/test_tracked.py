@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tempscope.errors import ScopeClosedError, StorageError
+from tempscope.errors import BaseDirectoryError, ScopeClosedError, StorageError
 from tempscope.model import TrackedPath
 from tempscope.protocols import TrackedPaths
 from tempscope.storages import LocalDiskStorage, MemoryStorage, _tracked, identify
@@ -176,6 +176,15 @@ def test_when_the_journal_takes_no_more(storage: LocalDiskStorage, monkeypatch: 
     monkeypatch.setattr(Journal, "_spoil", lambda *_: False)
     storage.untrack(Path("/tracked"), "me")
     assert [each.path for each in storage.tracked()] == ["/tracked"]
+
+
+def test_a_place_that_cannot_be_used(tmp_path: Path) -> None:
+    """Where no root can be, tracking says so, and untracking, which would find nothing, does not."""
+    (tmp_path / "file").touch()
+    storage = LocalDiskStorage(tmp_path / "file")
+    with pytest.raises(BaseDirectoryError):
+        track(storage, "/tracked")
+    storage.untrack(Path("/tracked"), "me")
 
 
 def test_a_closed_storage_tracks_no_more(storage: LocalDiskStorage, base: Path) -> None:

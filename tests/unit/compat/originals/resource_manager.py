@@ -21,6 +21,13 @@ class ResourceManager:
     def register_cleanup_callback(self, fn):
         self._callbacks.append(fn)
 
+    def is_memory_pressure(self):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+        return sizes["MemFree"] < sizes["MemTotal"] / 10
+
+    should_cleanup_early = is_memory_pressure
+
     def create_temp_hardlink(self, input_path, *, writable=False):
         directory = Path(tempfile.mkdtemp(prefix=f"{self.app}_stage_"))
         link = directory / f"input_{Path(input_path).name}"
