@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bars import progress_on
 from captures import make_capture
-from pipeline import Pipeline, RunFailed
+from masking import Pipeline, RunFailed
 from stages import STAGES, Stage, careless
 from tempscope import LocalDiskStorage, TempContainer, TempFileManager, TempscopeError, TempScopes
 from tempscope.units import format_size

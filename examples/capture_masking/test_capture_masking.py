@@ -6,7 +6,7 @@ import pytest
 
 from captures import CaptureError, dpkt, make_capture, read
 from main import main
-from pipeline import Pipeline, RunFailed
+from masking import Pipeline, RunFailed
 from stages import STAGES, Stage, careless
 from tempscope import HardlinkStorage, LocalDiskStorage, MemoryStorage, TempScopes
 

@@ -42,7 +42,7 @@ from tempscope.storages.local import LocalDiskStorage, RamDiskStorage
 
 if TYPE_CHECKING:
     from tempscope.container import PerScope, TempContainer, check_container, use_storage
-    from tempscope.janitor import sweep
+    from tempscope.janitor import Janitor, stats, sweep
     from tempscope.model import (
         Capability,
         CleanupReport,
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         Verdict,
     )
     from tempscope.policies import ExpireAfter, KeepLast, SizeBudget, in_order, keep_if_all, keep_if_any
+    from tempscope.pressure import is_disk_pressure, is_memory_pressure
     from tempscope.protocols import CleanupPolicy, Clock, Progress, StagedFile, TempArea, TempStorage
     from tempscope.settings import Settings
     from tempscope.signals import install_signal_handlers, uninstall_signal_handlers
@@ -82,6 +83,7 @@ __all__ = [
     "HardlinkStorage",
     "Instant",
     "InvalidNameError",
+    "Janitor",
     "KeepAll",
     "KeepLast",
     "KeepOnFailure",
@@ -126,15 +128,18 @@ __all__ = [
     "in_order",
     "in_scope",
     "install_signal_handlers",
+    "is_disk_pressure",
+    "is_memory_pressure",
     "keep_if_all",
     "keep_if_any",
+    "stats",
     "sweep",
     "uninstall_signal_handlers",
     "use_storage",
 ]
 
 _HOMES = {
-    "tempscope.janitor": ("sweep",),
+    "tempscope.janitor": ("Janitor", "stats", "sweep"),
     "tempscope.container": ("PerScope", "TempContainer", "check_container", "use_storage"),
     "tempscope.model": (
         "Capability",
@@ -150,6 +155,7 @@ _HOMES = {
         "Verdict",
     ),
     "tempscope.policies": ("ExpireAfter", "KeepLast", "SizeBudget", "in_order", "keep_if_all", "keep_if_any"),
+    "tempscope.pressure": ("is_disk_pressure", "is_memory_pressure"),
     "tempscope.protocols": ("CleanupPolicy", "Clock", "Progress", "StagedFile", "TempArea", "TempStorage"),
     "tempscope.settings": ("Settings",),
     "tempscope.signals": ("install_signal_handlers", "uninstall_signal_handlers"),

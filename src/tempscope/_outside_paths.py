@@ -10,15 +10,13 @@ from pathlib import Path
 
 from tempscope import _log
 from tempscope._names import escape
-from tempscope.errors import ForeignPathError
+from tempscope.errors import ForeignPathError, StorageError
 from tempscope.model import Entry, Removal
 from tempscope.protocols import OutsidePathJournal, TempArea
 from tempscope.storages import Identity, identify, remove_outside
 
 
 __all__ = ["OutsidePaths"]
-
-_UNKNOWN = object()
 
 
 class OutsidePaths:
@@ -55,10 +53,17 @@ class OutsidePaths:
         _log.debug("outside path registered", path=path)
 
     def unregister(self, path: str) -> bool:
-        """Forget *path*; returns whether it was registered."""
-        if self._paths.pop(path, _UNKNOWN) is _UNKNOWN:
+        """
+        Forget *path*; returns whether it was registered.
+
+        Raises:
+            StorageError: If that cannot be written down; it is still registered then.
+        """
+        if path not in self._paths:
             return False
-        self._write_off(path)
+        if self._journal is not None:
+            self._journal.forget_outside(Path(path))
+        self._paths.pop(path, None)
         _log.debug("outside path unregistered", path=path)
         return True
 
@@ -97,13 +102,17 @@ class OutsidePaths:
             except BaseException:
                 self._paths[path] = registered
                 raise
-            if not removal.failed:
-                self._write_off(path)
-            yield removal
+            yield removal if removal.failed else removal + self._write_off(path)
 
-    def _write_off(self, path: str) -> None:
-        if self._journal is not None:
-            self._journal.forget_outside(Path(path))
+    def _write_off(self, path: str) -> Removal:
+        try:
+            if self._journal is not None:
+                self._journal.forget_outside(Path(path))
+        except StorageError as error:
+            # What was deleted a sweep finds gone, but a staged source that stayed it would delete.
+            entry = Entry(escape(path), "failed", f"it is still in the journal: {error}", error.errno)
+            return Removal(failed=1, entries=(entry,))
+        return Removal()
 
 
 def _remove(path: str, registered: Identity | None, sources: set[tuple[int, int]]) -> Removal:

@@ -33,13 +33,16 @@ from tempscope.errors import (
     ScopeEnteredError,
     UnsupportedError,
 )
-from tempscope.model import Capability, CleanupReport, Outcome, ScopeRecord
-from tempscope.protocols import CleanupPolicy, StagedFile, TempArea, TempStorage
+from tempscope.listeners import tell
+from tempscope.model import Capability, CleanupReport, Event, EventKind, Outcome, ScopeRecord
+from tempscope.protocols import CleanupPolicy, Listener, StagedFile, TempArea, TempStorage
 from tempscope.storages import new_token
+from tempscope.units import parse_size
 
 
 if TYPE_CHECKING:
     from tempscope._temp_paths import TempPath
+    from tempscope.storages._quota import Limit, Meter
 
 __all__ = ["Scope"]
 
@@ -68,7 +71,11 @@ class Scope:
     _exits: Exits | None = None
     _generation: int = 0
     _label: str | None = None
+    _label_quota: int | None = None
     _left: bool = False
+    _limit: Limit | None = None
+    _meter: Meter | None = None
+    _listeners: tuple[Listener, ...] = ()
     _name: str | None = None
     _numbers: Iterator[int] = iter(())
     _opened_as: ScopeRecord | None = None
@@ -77,6 +84,7 @@ class Scope:
     _parent: Scope | None = None
     _parent_exit: int = -1
     _prefix: str = PREFIX
+    _quota: int | None = None
     _report: CleanupReport | None = None
     _reserved: set[str] | None = None
     _retry: bool = False
@@ -96,6 +104,8 @@ class Scope:
         name: str | None,
         *,
         label: str | None = None,
+        label_quota: int | None = None,
+        quota: int | str | None = None,
         strict: bool = False,
         parent: Scope | None = None,
         prefix: str = PREFIX,
@@ -106,10 +116,16 @@ class Scope:
             check_label(name, "a scope's name")
         if label is not None:
             self._label = label
+        if label_quota is not None:
+            self._label_quota = label_quota
+        if quota is not None:
+            self._quota = parse_size(quota, what="quota", bare=True)
         if strict:
             self._strict = True
         if parent is not None:
             self._parent = parent
+            if parent._listeners:
+                self._listeners = parent._listeners
         self._begin(storage, policy, name, prefix)
         return self
 
@@ -240,6 +256,9 @@ class Scope:
         with self._lock:
             if self._has_files or self._exits or self._retry or self._outcome or self._closed:
                 return False
+            if self._listeners:
+                # They are to hear of it.
+                return False
             self._outcome = OK
             self._closed = self._empty = True
         _open_scopes.forget(self)
@@ -273,6 +292,8 @@ class Scope:
     def _closed_with(self, report: CleanupReport) -> None:
         self._report = report
         self._scoped = None
+        if self._meter is not None:
+            self._meter.end()
         _open_scopes.forget(self)
         if self._parent is not None:
             self._parent._drop_exit(self._parent_exit)
@@ -334,6 +355,13 @@ class Scope:
             self._close_forgotten("it was forgotten")
         _open_scopes.forget(self)
 
+    # -- telling
+
+    def _tell(self, kind: EventKind, **fields: Any) -> None:
+        """Tell the listeners; where it is on the way of each file, ask first whether there are any."""
+        if self._listeners:
+            tell(self._listeners, Event(kind=kind, scope=self._shown, label=self._label, **fields))
+
     # -- behind the calls
 
     def _check_usable(self) -> None:
@@ -369,15 +397,60 @@ class Scope:
         if area is None:
             area = self._open_area()
             self._hold_if_alone()
+        if self._meter is not None:
+            self._meter.check()
         return area
+
+    def _area_to_empty(self) -> TempArea:
+        """Return the area for a call that takes something out of it, or only looks: no quota forbids that."""
+        self._check_usable()
+        if self._area is None:
+            self._open_area()
+            self._hold_if_alone()
+        assert self._area is not None
+        return self._area
 
     def _open_area(self) -> TempArea:
         with self._lock:
             self._check_usable()
             if self._area is None:
                 self._numbers, self._blocks = itertools.count(1), set()
-                self._area = self._storage.open_area(self._record())
+                area = self._storage.open_area(self._record())
+                self._measure_if_bounded(area)
+                self._area = area
             return self._area
+
+    def _measure_if_bounded(self, area: TempArea) -> None:
+        bounded = self._quota is not None or self._label_quota is not None
+        if bounded or self._parent is not None or getattr(self._storage, "limit", None) is not None:
+            # Who sets no quota does not pay for importing it.
+            from tempscope.storages._quota import Meter
+
+            if limits := self._limits():
+                self._meter = Meter(area, self._shown, limits)
+
+    def _limits(self) -> list[Limit]:
+        """Return what bounds this scope: its own quota, its parents', its label's and the storage's."""
+        from tempscope.storages._quota import limit_of_label
+
+        limits: list[Limit] = []
+        scope: Scope | None = self
+        while scope is not None:
+            if scope._quota is not None:
+                limits.append(scope._own_limit(scope._quota))
+            scope = scope._parent
+        if self._label_quota is not None:
+            limits.append(limit_of_label(self._storage, self._label, self._label_quota))
+        limit: Limit | None = getattr(self._storage, "limit", None)
+        return limits if limit is None else [*limits, limit]
+
+    def _own_limit(self, quota: int) -> Limit:
+        from tempscope.storages._quota import Limit
+
+        with self._lock:
+            if self._limit is None:
+                self._limit = Limit(f"scope {self._shown!r}", quota)
+            return self._limit
 
     def _hold_if_alone(self) -> None:
         if self._standalone and not self._entered:

@@ -59,7 +59,7 @@ def detach(scope: Scope, ttl: timedelta | str) -> str:
     with scope._lock:
         scope._check_usable()
         _refuse_if_busy(scope)
-        area = scope._usable_area()
+        area = scope._area_to_empty()
         if not isinstance(area, HandingOver):
             raise UnsupportedError(f"{scope._storage!r} cannot hand scopes over: work in one process")
         waits = Verdict(True, "it was handed over and not taken in its time", for_seconds=seconds)
@@ -117,7 +117,7 @@ def take_up(
     staged: Sequence[StagedFile],
 ) -> None:
     """Have *scope*, which was just opened, go on as the one that another process handed over."""
-    registered = OutsidePaths(scope._usable_area)
+    registered = OutsidePaths(scope._area_to_empty)
     registered.take_up(area, outside)
     known = {inode for each in staged if (inode := _inode_of(each)) is not None}
     scope._name, scope._label, scope._token = record.name, record.label, record.token
@@ -125,6 +125,7 @@ def take_up(
     # Beyond the numbers that its names have already, which nobody counted.
     scope._numbers, scope._blocks = itertools.count(int.from_bytes(os.urandom(4)) // 2), set()
     scope._outside, scope._staged, scope._sources = registered, list(staged), known
+    scope._measure_if_bounded(area)
     scope._area = area
     _log.debug("scope taken over", scope=scope._shown)
 

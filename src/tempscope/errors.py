@@ -231,18 +231,42 @@ class StorageFull(StorageError):
         free_bytes: How many bytes an unprivileged user could still write there, or None.
 
         free_inodes: How many files could still be made there, or None where there is no limit.
+
+        mount: The mount point of the file system that is full, or None where nobody knows.
+
+        mount_kind: Its kind, such as ``"ext4"``, or ``"tmpfs"``, whose room is memory; or None.
     """
 
     default_errno = _errno.ENOSPC
+    mount: str | None = None
+    mount_kind: str | None = None
     wanted_bytes: int | None = None
     free_bytes: int | None = None
     free_inodes: int | None = None
 
 
 class QuotaExceededError(StorageError):
-    """A limit that was set through tempscope is reached."""
+    """
+    A limit that was set through tempscope is exceeded, or would be; the file system itself has room.
+
+    Attributes:
+        limit: How many bytes may be used.
+
+        used: How many are, by all that the limit bounds together.
+
+        wanted_bytes: How many more would have been written, or None where nothing was about to be.
+
+        mount: The mount point of the file system that they are on, or None where nobody knows.
+
+        mount_kind: Its kind, such as ``"ext4"`` or ``"tmpfs"``; ``"memory"`` in a memory storage.
+    """
 
     default_errno = _errno.EDQUOT
+    limit: int | None = None
+    used: int | None = None
+    wanted_bytes: int | None = None
+    mount: str | None = None
+    mount_kind: str | None = None
 
 
 class LeaseLostError(StorageError):

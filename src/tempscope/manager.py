@@ -187,14 +187,20 @@ class TempFileManager(Scope):
         if isinstance(wanted, str):
             with self._lock:
                 self._check_not_reserved(wanted)
-                return make(area, wanted)
+                path = make(area, wanted)
+            if self._listeners:
+                self._tell("created", path=path)
+            return path
         prefix, suffix = wanted
         for number in itertools.islice(self._numbers, _NAME_ATTEMPTS):
             try:
-                return make(area, f"{prefix}{number}{suffix}")
+                path = make(area, f"{prefix}{number}{suffix}")
             except NameTakenError:
                 # The job made a file of our next name itself.
                 continue
+            if self._listeners:
+                self._tell("created", path=path)
+            return path
         raise NameTakenError(f"no free name between {prefix!r} and {suffix!r} was found", scope=self._shown)
 
     def _reserve(self, area: TempArea, name: str) -> Path:
@@ -237,9 +243,12 @@ class TempFileManager(Scope):
                 raise
             exc.add_note(f"tempscope: deleting a temporary file also raised {describe(error)}")
             return
+        if self._listeners and removal.removed:
+            self._tell("removed", path=path, removal=removal)
         if not removal.complete:
             reason = "; ".join(sorted({entry.reason for entry in removal.leftovers}))
             _log.warn("a temporary file could not be deleted yet", scope=self._shown, reason=reason)
+            self._tell("failed", path=path, reason=reason, removal=removal)
 
     # -- in and out
 
@@ -290,6 +299,7 @@ class TempFileManager(Scope):
         with self._lock:
             self._remember_staged(staged)
         _log.debug("file staged", scope=self._shown, how=staged.method, bytes_saved=staged.bytes_saved)
+        self._tell("staged", path=staged.path, source=staged.source, reason=staged.method)
         return staged
 
     def _remember_staged(self, staged: StagedFile) -> None:
@@ -378,11 +388,12 @@ class TempFileManager(Scope):
                 self, path, place, overwrite=overwrite, durable=durable, mode=mode, progress=progress
             )
         ours = _as_path(path)
-        published = self._usable_area().give_out(
+        published = self._area_to_empty().give_out(
             ours, place, overwrite=overwrite, durable=durable, mode=mode, progress=progress
         )
         self._free_name(ours)
         _log.debug("file published", scope=self._shown, path=published)
+        self._tell("published", path=published, source=ours)
         return published
 
     def keep(self, path: str | os.PathLike[str]) -> Path:
@@ -404,8 +415,9 @@ class TempFileManager(Scope):
             if self._outside is not None and not self._owns(wanted):
                 text = absolute(path, "path")
                 if self._outside.unregister(text):
+                    self._tell("kept", path=Path(text), source=Path(text), reason="by keep()")
                     return Path(text)
-        area = self._usable_area()
+        area = self._area_to_empty()
         if not isinstance(area, GivingUp):
             raise UnsupportedError(
                 f"{self._storage!r} cannot give up single paths: publish them instead", path=path
@@ -413,6 +425,7 @@ class TempFileManager(Scope):
         kept = area.give_up(wanted)
         self._free_name(wanted)
         _log.debug("path given up", scope=self._shown, path=kept)
+        self._tell("kept", path=kept, source=wanted, reason="by keep()")
         return kept
 
     # -- outside paths and callbacks
@@ -441,12 +454,19 @@ class TempFileManager(Scope):
             return
         with self._lock:
             if self._outside is None:
-                self._outside = OutsidePaths(self._usable_area)
+                self._outside = OutsidePaths(self._area_to_empty)
             self._outside.register(path)
         self._hold_if_alone()
 
     def unregister_file(self, file_path: str | os.PathLike[str]) -> None:
-        """Take a registered path back: it was moved or processed.  An unknown one is not an error."""
+        """
+        Take a registered path back: it was moved or processed.  An unknown one is not an error.
+
+        Raises:
+            StorageError: If that cannot be written down; the path is still registered then.
+
+            ScopeClosedError, ForkedScopeError: If the scope cannot be used.
+        """
         self._check_usable()
         if isinstance(file_path, Path) and self._owns(file_path):
             return
@@ -473,13 +493,33 @@ class TempFileManager(Scope):
 
             ScopeClosedError, ForkedScopeError: If the scope cannot be used.
         """
-        if not callable(fn):
-            raise ConfigurationError(
-                f"the callback {fn!r} cannot be called: give a function and its arguments"
-            )
-        if inspect.iscoroutinefunction(fn):
-            raise ConfigurationError(f"the callback {fn!r} is a coroutine function, which nobody would await")
+        _check_callback(fn)
         self._push(Callback(fn, args, kwargs))
+
+    def register_quota_callback(self, fn: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """
+        Have *fn* called when a quota that bounds this scope is exceeded: to stop a command, for example.
+
+        Called once, in the thread that noticed: that of a call of any manager that the quota bounds,
+        or of :func:`~tempscope.storages.check_quotas`.
+        Of a quota on several scopes only the one that uses most, of those with callbacks, is called.
+        What *fn* raises is logged.
+        It is dropped when the scope closes, and never called where no quota bounds the scope.
+
+        Args:
+            fn: What to call, such as ``process.terminate``; it must be quick.
+
+            args, kwargs: With what.
+
+        Raises:
+            ConfigurationError: If *fn* cannot be called, or nobody would await it.
+
+            ScopeClosedError, ForkedScopeError: If the scope cannot be used.
+        """
+        _check_callback(fn)
+        self._area_to_empty()
+        if self._meter is not None:
+            self._meter.callbacks.append(functools.partial(fn, *args, **kwargs))
 
     def bind(self, fn: Callable[_P, _R]) -> Callable[_P, _R]:
         """
@@ -711,9 +751,15 @@ class TempFileManager(Scope):
 
             StorageError: If it cannot be made.
         """
-        return self._usable_area().directory
+        return self._area_to_empty().directory
 
-    def scope(self, name: str | None = None, *, policy: CleanupPolicy | None = None) -> TempFileManager:
+    def scope(
+        self,
+        name: str | None = None,
+        *,
+        policy: CleanupPolicy | None = None,
+        quota: int | str | None = None,
+    ) -> TempFileManager:
         """
         Open a scope inside this one; it closes before this one, and with it at the latest.
 
@@ -721,6 +767,12 @@ class TempFileManager(Scope):
             name: What it is called, as in ``TempFileManager(name=)``.
 
             policy: What stays of it; None for this scope's policy.
+
+            quota: How many bytes it and its own children may use; what bounds this scope bounds
+                them too.
+
+        Raises:
+            ConfigurationError: If *quota* is no size.
         """
         self._check_usable()
         child = TempFileManager._opened(
@@ -728,6 +780,8 @@ class TempFileManager(Scope):
             self._policy if policy is None else policy,
             name,
             label=self._label,
+            label_quota=self._label_quota,
+            quota=quota,
             strict=self._strict,
             parent=self,
             prefix=self._prefix,
@@ -775,6 +829,13 @@ def _absolute(path: str | os.PathLike[str], what: str) -> Path:
     if isinstance(path, Path) and type(path) is not _PLAIN_PATH and path.is_absolute():
         return path
     return Path(absolute(path, what))
+
+
+def _check_callback(fn: object) -> None:
+    if not callable(fn):
+        raise ConfigurationError(f"the callback {fn!r} cannot be called: give a function and its arguments")
+    if inspect.iscoroutinefunction(fn):
+        raise ConfigurationError(f"the callback {fn!r} is a coroutine function, which nobody would await")
 
 
 def _as_path(path: str | os.PathLike[str]) -> Path:

@@ -22,7 +22,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
 
-from tempscope.model import Capability, Entry, Instant, Removal, ScopeRecord, StagedMethod, Usage, Verdict
+from tempscope.model import (
+    Capability,
+    Entry,
+    Event,
+    Instant,
+    Removal,
+    ScopeRecord,
+    StagedMethod,
+    TrackedPath,
+    Usage,
+    Verdict,
+)
 
 
 __all__ = [
@@ -31,19 +42,32 @@ __all__ = [
     "CommandLease",
     "GivingUp",
     "HandingOver",
+    "Listener",
     "OutsidePathJournal",
+    "Pace",
     "Progress",
+    "Reserving",
+    "Spilling",
     "StagedFile",
+    "Surveyable",
     "Sweepable",
     "Sweeping",
     "TakingOver",
     "TempArea",
     "TempStorage",
+    "TrackedPaths",
     "UnnamedFiles",
 ]
 
 Progress: TypeAlias = Callable[[int, int], object]
 """Called as ``progress(done, total)``, both in bytes, from the copying thread; raising cancels the copy."""
+
+Pace: TypeAlias = Callable[[int], bool]
+"""
+Called between the parts of a long removal with the bytes that the part freed, from the removing thread.
+
+It may sleep; False says that the rest is to stay for another time.
+"""
 
 
 @runtime_checkable
@@ -56,6 +80,20 @@ class Clock(Protocol):
 
     def now(self) -> Instant:
         """Return the present by wall clock and boot clock; never raises, never blocks."""
+        ...
+
+
+class Listener(Protocol):
+    """
+    Is told what happens to scopes: any function of one argument will do.
+
+    Lives as long as whoever tells it; called by the thread or task in which something happened, so
+    by several at once, while a file is made or a scope closes: it has to be quick.
+    What it raises is logged and harms nothing; only an interrupt goes on to the job.
+    """
+
+    def __call__(self, event: Event, /) -> object:
+        """Take note of *event*; what it returns means nothing."""
         ...
 
 
@@ -96,6 +134,8 @@ class StagedFile(Protocol):
 
         Raises:
             StagedSourceChangedError: If the content that the source shares was changed.
+
+            StorageError: If nobody can tell.
         """
         ...
 
@@ -432,11 +472,21 @@ class Sweeping(Protocol):
         """
         ...
 
-    def reclaim(self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool = False) -> Removal:
+    def reclaim(
+        self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool = False, pace: Pace | None = None
+    ) -> Removal:
         """
         Do what :meth:`TempStorage.reclaim` does; with *dry_run* touch nothing and say what that would be.
 
         If the result has entries of the kind ``"removed"``, each is one thing that a sweep counts.
+
+        Args:
+            record, verdict: As there.
+
+            dry_run: Whether only to tell.
+
+            pace: Called between the parts of a long removal; where it says to stop, the rest stays and
+                counts as skipped.
         """
         ...
 
@@ -452,6 +502,52 @@ class Sweepable(Protocol):
 
     def sweeping(self) -> AbstractContextManager[Sweeping]:
         """Return what to look with; entering it raises if the storage's place is broken."""
+        ...
+
+
+@runtime_checkable
+class Reserving(Protocol):
+    """
+    Asks before it writes, so that our own calls do not exceed a quota.
+
+    An area without it is only measured from time to time, by :meth:`TempArea.usage`.
+    """
+
+    def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:
+        """
+        Enter ``reserve(more)`` round whatever writes *more* bytes, from now on.
+
+        What entering it raises comes out of the call that wanted to write, and nothing is written.
+        """
+        ...
+
+
+@runtime_checkable
+class Surveyable(Protocol):
+    """
+    Makes statistics complete.
+
+    Without it :func:`tempscope.stats` goes by :meth:`TempStorage.areas`, and a scope whose record has
+    no usage counts as empty.
+    """
+
+    def survey(self) -> Iterable[ScopeRecord]:
+        """
+        Tell every scope as :meth:`TempStorage.areas` does, each with its usage and who holds it.
+
+        A dead owner is told by its scopes alone.
+        A retained or waiting scope has the usage that was measured when it came to be so; the others
+        are measured now.
+        """
+        ...
+
+
+@runtime_checkable
+class Spilling(Protocol):
+    """Moves what a storage holds in memory to disk, when memory runs short."""
+
+    def spill(self) -> int:
+        """Move what is large; return how many bytes left memory."""
         ...
 
 
@@ -488,7 +584,53 @@ class OutsidePathJournal(Protocol):
         ...
 
     def forget_outside(self, path: Path) -> None:
-        """Take *path* back: it was deleted, unregistered or kept."""
+        """
+        Take *path* back: it was deleted, unregistered or kept.
+
+        Raises:
+            StorageError: If that cannot be written down; a sweep then still knows the path.
+        """
+        ...
+
+
+@runtime_checkable
+class TrackedPaths(Protocol):
+    """
+    Remembers outside paths that are deleted by their age (beside :attr:`Capability.OUTSIDE_PATHS`).
+
+    A storage that has it serves :class:`tempscope.compat.file_cleanup.FileCleanupManager`.
+    It only remembers: no sweep deletes a tracked path, and each tells of those whose process is gone.
+    """
+
+    def track(self, path: Path, identity: str, by: str) -> None:
+        """
+        Remember that *by* tracks *path*; doing it again replaces the identity.
+
+        Args:
+            path: An absolute path.
+
+            identity: What it is now (device, inode, birth time); empty if it is not there yet.
+
+            by: Who tracks it, in words that mean something to another process.
+
+        Raises:
+            StorageError: If it cannot be written down.
+        """
+        ...
+
+    def untrack(self, path: Path, by: str) -> None:
+        """Forget that *by* tracks *path*, in this process; an unknown path is not an error."""
+        ...
+
+    def tracked(self, *, everywhere: bool = False) -> Iterable[TrackedPath]:
+        """
+        Tell what is tracked by this process; with *everywhere* also by all others, living and gone.
+
+        Of the living others the registered outside paths are told too: they are in use.
+
+        Raises:
+            StorageError: If it is not to be known what a living process holds.
+        """
         ...
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from tempscope import _open_scopes
@@ -15,10 +15,12 @@ from tempscope._markers import hide_markers, refuse_marker
 from tempscope._names import check_label
 from tempscope._sharing import take_up
 from tempscope.errors import ConfigurationError, UnsupportedError
+from tempscope.listeners import check_listeners
 from tempscope.manager import TempFileManager
 from tempscope.model import ScopeRecord
 from tempscope.policies import DeleteOnClose
-from tempscope.protocols import CleanupPolicy, TakingOver, TempStorage
+from tempscope.protocols import CleanupPolicy, Listener, TakingOver, TempStorage
+from tempscope.units import parse_size
 
 
 __all__ = ["TempScopes", "current_scope", "in_scope"]
@@ -42,14 +44,21 @@ class TempScopes:
 
         label: The kind of job, by which policies count: any text.
 
+        quota: How many bytes its open scopes may use together: bytes, or text such as
+            ``"10GiB"``; None is no limit.
+            What has the same storage, label and quota counts together, whoever made it.
+
         strict: Whether closing raises :class:`~tempscope.errors.LeftoverError` when something
             could not be removed; otherwise that is a warning and stands in the report.
 
+        listeners: Functions that are told what happens in the scopes; see :mod:`tempscope.listeners`.
+
     Raises:
-        ConfigurationError: If *storage* or *policy* is none.
+        ConfigurationError: If *storage* or *policy* is none, *quota* no size, or a listener cannot be
+            called.
     """
 
-    __slots__ = ("_label", "_policy", "_storage", "_strict")
+    __slots__ = ("_label", "_listeners", "_policy", "_quota", "_storage", "_strict")
 
     def __init__(
         self,
@@ -57,7 +66,9 @@ class TempScopes:
         policy: CleanupPolicy = _DELETE,
         *,
         label: str | None = None,
+        quota: int | str | None = None,
         strict: bool = False,
+        listeners: Iterable[Listener] = (),
     ) -> None:
         refuse_marker(storage, "storage")
         if not hasattr(storage, "open_area"):
@@ -67,7 +78,9 @@ class TempScopes:
         self._storage = storage
         self._policy = policy
         self._label = check_label(label, "a label")
+        self._quota = None if quota is None else parse_size(quota, what="quota", bare=True)
         self._strict = strict
+        self._listeners = check_listeners(listeners)
 
     @property
     def storage(self) -> TempStorage:
@@ -84,7 +97,18 @@ class TempScopes:
         """The kind of job."""
         return self._label
 
-    def open(self, name: str | None = None, *, policy: CleanupPolicy | None = None) -> TempFileManager:
+    @property
+    def quota(self) -> int | None:
+        """How many bytes its open scopes may use together; None for no limit."""
+        return self._quota
+
+    def open(
+        self,
+        name: str | None = None,
+        *,
+        policy: CleanupPolicy | None = None,
+        quota: int | str | None = None,
+    ) -> TempFileManager:
         """
         Open the scope of one job; enter it by ``with`` or ``async with``.
 
@@ -96,20 +120,30 @@ class TempScopes:
 
             policy: What stays of this scope; None for the usual.
 
+            quota: How many bytes this scope and its children may use: bytes, or text such as
+                ``"10GiB"``; None is no limit of its own.
+
         Raises:
             InvalidNameError: If *name* is not text, or longer than 1,000 characters.
+
+            ConfigurationError: If *quota* is no size.
 
             UnsupportedError: If the policy may keep what the storage cannot.
         """
         if type(name) is not str and name is not None:
             refuse_marker(name, "name")
-        return TempFileManager._opened(
+        manager = TempFileManager._opened(
             self._storage,
             self._policy if policy is None else policy,
             name,
             label=self._label,
+            label_quota=self._quota,
+            quota=quota,
             strict=self._strict,
         )
+        if self._listeners:
+            manager._listeners = self._listeners
+        return manager
 
     def attach(self, token: str) -> TempFileManager:
         """
@@ -138,7 +172,9 @@ class TempScopes:
             raise UnsupportedError(
                 f"{storage!r} takes no scopes over: use the kind of storage that detached it"
             )
-        manager = TempFileManager._opened(storage, self._policy, None, strict=self._strict)
+        manager = TempFileManager._opened(
+            storage, self._policy, None, label_quota=self._quota, strict=self._strict
+        )
         try:
             take_up(manager, *storage.take_over(token))
         except BaseException as error:
@@ -146,6 +182,8 @@ class TempScopes:
                 # An interrupt came when the scope was ours already: it ends as one that was cancelled.
                 manager.close(error)
             raise
+        if self._listeners:
+            manager._listeners = self._listeners
         return manager
 
     def active(self) -> list[ScopeRecord]:

@@ -50,9 +50,10 @@ def test_nothing_escapes_and_nothing_hangs(
     Whatever happens to the tree while it is deleted, nothing outside changes, and no close takes 2 seconds.
 
     Rows 48, 49, 52.
-    Trap: a directory swapped for a symlink during cleanup.
-    Trap: a bind mount inside the tree is emptied.
-    Trap: FIFOs: open must not block.
+    Trap 27: a directory swapped for a symlink during cleanup.
+    Trap 29: a bind mount inside the tree is emptied.
+    Trap 38: FIFOs: open must not block.
+    P2, P8.
     """
     prefix = own_mounts() if kind == "mount" else []
     rounds = ROUNDS_FULL if full else ROUNDS_SHORT

@@ -101,6 +101,7 @@ def test_the_lease_lives_as_long_as_the_command(base: Path, killed: Any) -> None
     The files stay while the command runs, and go with the next sweep afterwards; other scopes go at once.
 
     Row 15, L3, trap: owner dead, its commands still writing.
+    Row 15, L3. Trap 9. Trap 10: a command holds the lease only if it is handed it.
     """
     path, other, end_command = killed(LEASE)
 

@@ -137,6 +137,87 @@ def test_one_sweep_after_a_death(base: Path, outside: Path, owners: list[Owner],
     assert sweep(base).entries == ()
 
 
+@pytest.fixture
+def little_memory() -> Iterator[Path]:
+    """A control group that may use 40 MiB of memory (version 1); skip where none can be made."""
+    group = Path(f"/sys/fs/cgroup/memory/tempscope-test-{os.getpid()}")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(40 << 20))
+    except OSError as error:
+        pytest.skip(f"no memory control group (version 1) can be made: {error}")
+    yield group
+    group.rmdir()
+
+
+def test_one_sweep_after_the_system_ran_out_of_memory(
+    base: Path, outside: Path, owners: list[Owner], little_memory: Path
+) -> None:
+    """Row 8: an owner that the kernel kills for want of memory is swept as any other."""
+    then = (
+        f"open('{little_memory}/cgroup.procs', 'w').write(str(os.getpid())), bytearray(os.urandom(1 << 27))"
+    )
+    owner = start(owners, base, outside, f"print({then})")
+    died(owner)
+    assert owner.process.returncode == -signal.SIGKILL
+    assert sweep(base).removed == 4
+    assert names_in(base) == [".tempscope-root"]
+
+
+def test_a_command_does_not_hold_the_lease_by_itself(base: Path, outside: Path, owners: list[Owner]) -> None:
+    """
+    Row 77: a command that was started with all descriptors passed on holds nothing of ours. Security rule 15.
+
+    Trap 4: a pure close leaks the lock into a command that is forked at that moment.
+    Trap 10: a command holds the lease only if it is handed it.
+    """
+    then = """
+        import subprocess
+        command = subprocess.Popen(["sleep", "600"], close_fds=False)
+        held = [os.readlink(f"/proc/{command.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{command.pid}/fd")]
+        print(command.pid, [path for path in held if path.startswith(base)], flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    owner = start(owners, base, outside, then.strip())
+    assert owner.process.stdout is not None
+    command, held = owner.process.stdout.readline().split(maxsplit=1)
+    try:
+        assert held == "[]\n"
+        owner.process.wait(timeout=20)
+        assert sweep(base).removed == 4
+    finally:
+        os.kill(int(command), signal.SIGKILL)
+
+
+def test_a_second_interpreter(base: Path) -> None:
+    """Row 72: a sub-interpreter has an instance of its own, and neither takes the other's away."""
+    program = '''
+import sys
+subinterpreters = __import__("_xxsubinterpreters" if sys.version_info < (3, 13) else "_interpreters")
+from tempscope import LocalDiskStorage, TempScopes
+base = sys.argv[1]
+INNER = """
+from tempscope import LocalDiskStorage, TempScopes
+with LocalDiskStorage(base) as storage, TempScopes(storage).open() as job:
+    assert job.new_file().exists()
+"""
+with TempScopes(LocalDiskStorage(base)).open() as job:
+    path = job.new_file()
+    inner = subinterpreters.create()
+    said = subinterpreters.run_string(inner, f"base = {base!r}" + INNER)
+    subinterpreters.destroy(inner)
+    assert said is None, said
+    assert path.exists() and job.new_file().exists()
+'''
+    done = subprocess.run(
+        [sys.executable, "-c", program, base], capture_output=True, text=True, timeout=60, check=False
+    )
+    if "No module named" in done.stderr and "interpreters" in done.stderr:
+        pytest.skip("this Python has no sub-interpreters to be made from Python")
+    assert done.returncode == 0, done.stderr
+    assert names_in(base) == [".tempscope-root"]
+
+
 @pytest.mark.parametrize("how", ["SIGKILL", "_exit"])
 def test_evidence_is_kept_as_its_owner_wanted(
     base: Path, outside: Path, owners: list[Owner], how: str
@@ -270,7 +351,11 @@ def test_a_damaged_journal(base: Path, outside: Path, owners: list[Owner], kind:
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("code", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
 def test_a_system_without_locks(base: Path, outside: Path, tmp_path: Path, code: str) -> None:
-    """Row 22: without flock a program works and says so, and a sweep only reports."""
+    """
+    Row 22: without flock a program works and says so, and a sweep only reports.
+
+    Trap 17: a file system without locks.
+    """
     program = """
 import logging, sys
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
@@ -302,8 +387,52 @@ storage.close()
     assert names_in(base) == [".tempscope-root"]
 
 
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_system_without_random_numbers(base: Path, tmp_path: Path) -> None:
+    """Row 36: without getrandom(2) names come from another source of the system's, and are never the same."""
+    program = "import sys, tempscope; print(tempscope.TempFileManager(base_dir=sys.argv[1]).new_file())"
+    log, names = tmp_path / "log", set()
+    inject = ["-e", "signal=none", "-e", "trace=getrandom", "-e", "inject=getrandom:error=ENOSYS:when=3+"]
+    for _ in range(2):
+        done = subprocess.run(
+            ["strace", "-f", "-qq", "-o", log, *inject, sys.executable, "-c", program, base],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "INJECTED" in log.read_text(encoding="utf-8")
+        names.add(Path(done.stdout).parts[-3])
+    assert len(names) == 2
+    assert names_in(base) == [".tempscope-root"]
+
+
+def test_interrupted_calls_are_done_again(base: Path) -> None:
+    """Row 23: a program that signals interrupt all the time, with a handler that returns, goes on."""
+    program = """
+import signal, sys, time
+import tempscope
+count = 0
+def handler(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+with tempscope.LocalDiskStorage(sys.argv[1]) as storage:
+    scopes, rounds = tempscope.TempScopes(storage), 0
+    while count < 300:
+        with scopes.open() as job:
+            (job.new_dir() / "inner").mkdir()
+            job.publish(job.new_file(), sys.argv[1] + "/published")
+        assert job.report.complete
+        tempscope.sweep(sys.argv[1])
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    subprocess.run([sys.executable, "-c", program, base], check=True, timeout=60)
+    assert names_in(base) == [".tempscope-root"]
+
+
 def test_a_child_inherits_the_lease(base: Path, outside: Path, owners: list[Owner]) -> None:
-    """Trap: a lease that a child inherited past its hooks is told with its holder, and ends with that."""
+    """Trap 11: a lease that a child inherited past its hooks is told with its holder, and ends with that."""
     then = """
         import ctypes
         reading, writing = os.pipe()

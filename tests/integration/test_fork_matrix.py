@@ -157,8 +157,9 @@ def test_the_parent_keeps_all_that_is_its_own(facts: Facts) -> None:
     While the child lives and after it ended, the parent's files are whole and its lease is held.
 
     Rows 60, 61, 62.
-    Trap: a forked child's exit deletes the parent's directory.
-    Trap: a child unlocks the parent's lock.
+    Trap 1: a forked child's exit deletes the parent's directory.
+    Trap 3: a child unlocks the parent's lock.
+    P5.
     """
     for moment in ("parent-beside", "parent-after"):
         assert facts[moment]["intact"]
@@ -190,7 +191,7 @@ def test_one_sweep_leaves_nothing(facts: Facts) -> None:
     Whatever way the child ended, one sweep after both are gone removes the rest.
 
     Rows 62, 68.
-    Trap: a child of multiprocessing never runs atexit.
+    Trap 2: a child of multiprocessing never runs atexit.
     """
     report = sweep(facts.base)
 

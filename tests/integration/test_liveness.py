@@ -95,7 +95,7 @@ def test_an_owner_in_another_pid_namespace_lives(
     A sweep outside sees that an owner inside a pid namespace lives, whatever number it has there.
 
     Row 78.
-    Trap: containers: pid 1 everywhere.
+    Trap 8: containers: pid 1 everywhere.
     """
     owner = start(*own_pids)
     assert owner.pid < 10, "it does not look as if it had a namespace of its own"
@@ -150,7 +150,7 @@ def test_a_reused_pid_keeps_nothing_alive(
     A dead owner's pid that names a living process, here the sweeping one itself, saves nothing.
 
     Row 79.
-    Trap: PID reuse.
+    Trap 7: PID reuse.
     """
     owner = start(*own_pids)
     owner.end()
@@ -172,7 +172,7 @@ def test_a_forged_owner_record_keeps_nothing_alive(
     An owner record that names a living process saves nothing when nobody holds the lock.
 
     Row 79.
-    Trap: PID reuse: a forged owner record naming our own live pid with another start time.
+    Trap 7: PID reuse: a forged owner record naming our own live pid with another start time.
     """
     owner = start()
     record = owner.file.parent.parent / "owner"

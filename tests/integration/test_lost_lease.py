@@ -162,7 +162,11 @@ assert all(os.fstat(fd).st_size == 8 for fd in others)
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_lost_lease(tmp_path: Path, program: str) -> None:
-    """L4, row 26, 46, 51: a lost lease is noticed, repaired or reported, and nothing foreign is touched."""
+    """
+    L4, row 26, 46, 51: a lost lease is noticed, repaired or reported, and nothing foreign is touched.
+
+    Trap 16: the directory with the locks is removed under us.
+    """
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_bytes(b"precious")

@@ -76,7 +76,7 @@ with scopes.open("job") as manager:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_closes_the_scopes_and_stays_the_exit_status(tmp_path: Path, name: str) -> None:
     """
-    Trap: SIGTERM runs no finally.
+    Trap 20: SIGTERM runs no finally.
 
     With the handlers the scope closes as cancelled, exit handlers run, and whoever waits still sees the
     signal.
@@ -100,7 +100,7 @@ def test_without_the_handlers_nothing_unwinds(tmp_path: Path) -> None:
 
 
 def test_the_applications_own_handler_runs_after_everything_has_unwound(tmp_path: Path) -> None:
-    """Trap: a library's handler hides the application's. Ours hands the signal on to it."""
+    """Trap 21: a library's handler hides the application's. Ours hands the signal on to it."""
     program = "signal.signal(signal.SIGTERM, lambda number, frame: say('application'))\n"
 
     status, said = run(tmp_path, program + ENDING_BY_SIGNAL.format(name="SIGTERM"))
@@ -145,7 +145,7 @@ def test_a_second_signal_does_not_cut_the_unwinding_short(tmp_path: Path) -> Non
 
 def test_a_storm_of_signals_while_threads_work_does_not_deadlock(tmp_path: Path) -> None:
     """
-    Trap: a lock or logging in the handler deadlocks.
+    Trap 22: a lock or logging in the handler deadlocks.
 
     Ours does nothing but raise, and the files of threads that were working are gone too once the process
     ended.

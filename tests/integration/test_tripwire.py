@@ -42,7 +42,7 @@ def test_no_audit_event_outside(tmp_path: Path, unmeasured: dict[str, str]) -> N
     """
     A program that uses the whole library removes, renames, makes and opens for writing nothing elsewhere.
 
-    Row 111, rule 20.
+    Row 111, security rule 20.
     """
     answer = live("audit", tmp_path / "box", unmeasured)
 
@@ -55,7 +55,7 @@ def test_it_works_behind_a_fence(tmp_path: Path, unmeasured: dict[str, str]) -> 
     """
     The same program works, and leaves nothing behind, where the kernel refuses writing elsewhere.
 
-    Row 111, rule 20: Landlock.
+    Row 111, security rule 20: Landlock.
     """
     answer = live("landlock", tmp_path / "box", unmeasured)
 

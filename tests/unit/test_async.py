@@ -223,7 +223,11 @@ def test_the_work_raises_in_the_task(run: Callable[..., Any]) -> None:
 
 
 def test_native_cancellation_twice(hooked: HookedStorage) -> None:
-    """Cancelled twice during a slow removal: it completes, the loop ran on, the cancellation is obeyed."""
+    """
+    Cancelled twice during a slow removal: it completes, the loop ran on, the cancellation is obeyed.
+
+    Row 73.
+    """
     gate = hooked.hooks.before["remove"] = Gate()
     job = TempScopes(hooked).open()
 

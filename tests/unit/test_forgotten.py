@@ -67,7 +67,11 @@ def test_an_exit_of_a_child_that_is_gone_does_nothing(scopes: TempScopes) -> Non
 
 
 def test_a_forgotten_scope_in_a_cycle(scopes: TempScopes) -> None:
-    """A scope that refers to itself through its callback is closed when the collector comes."""
+    """
+    A scope that refers to itself through its callback is closed when the collector comes.
+
+    Trap 24: uncollected cycles delay finalisers.
+    """
     ended: list[bool] = []
     job = scopes.open()
     path = job.new_file()
@@ -82,7 +86,11 @@ def test_a_forgotten_scope_in_a_cycle(scopes: TempScopes) -> None:
 
 
 def test_a_forgotten_generator_closes_its_scope(scopes: TempScopes) -> None:
-    """A generator that is dropped inside ``with`` leaves it, as cancelled, without a warning."""
+    """
+    A generator that is dropped inside ``with`` leaves it, as cancelled, without a warning.
+
+    Row 74.
+    """
     jobs = []
 
     def generate() -> Iterator[int]:

@@ -86,7 +86,11 @@ def test_keeping_is_a_debug_line(
 def test_leftovers_are_warnings_without_file_names(
     hooked: HookedStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A warning has the scope, counts and reasons; a file's name can be a secret."""
+    """
+    A warning has the scope, counts and reasons; a file's name can be a secret.
+
+    Security rule 14.
+    """
     hooked.hooks.before["remove"] = leaving_behind("/x/password-of-anna", "it is in use")
     with TempScopes(hooked).open("job") as job:
         job.new_file()
@@ -105,7 +109,7 @@ def test_fields_are_escaped(lines: Callable[[], list[logging.LogRecord]], scopes
 
 def test_nothing_is_built_for_nobody(scopes: TempScopes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without somebody who listens at debug level no fields are built."""
-    monkeypatch.setattr(_log, "_extra", lambda fields: pytest.fail("built"))
+    monkeypatch.setattr(_log, "own_fields", lambda fields: pytest.fail("built"))
     assert not _log.debugging()
     with scopes.open() as job:
         job.new_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 import threading
@@ -18,6 +19,7 @@ from tempscope.errors import (
     PathMissingError,
     ScopeClosedError,
     ScopeEnteredError,
+    StorageError,
     UnsupportedError,
 )
 from tempscope.manager import TempFileManager
@@ -25,6 +27,7 @@ from tempscope.model import Removal, Usage
 from tempscope.policies import KeepAll, KeepOnFailure
 from tempscope.scopes import TempScopes
 from tempscope.storages import HardlinkStorage, LocalDiskStorage
+from tempscope.storages._journal import Journal
 
 from .faults import PATIENCE, Gate, HookedStorage, Keeping, PlainStorage, leaving_behind, raising
 
@@ -519,6 +522,47 @@ def test_unregistering_takes_a_path_back(scopes: TempScopes, tmp_path: Path) -> 
         assert own.exists()
     assert path.exists()
     assert not own.exists()
+
+
+def unwritable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the journal take no line, and spoil none."""
+    monkeypatch.setattr(Journal, "drop_outside", raising(OSError(errno.EIO, "no")))
+
+
+def test_unregistering_is_written_down_or_an_error(
+    scopes: TempScopes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap: the journal cannot be written: the path stays registered, and unregistering can be repeated."""
+    path = tmp_path / "moved"
+    path.touch()
+    with scopes.open() as job:
+        job.register_file(path)
+        with monkeypatch.context() as patch:
+            unwritable(patch)
+            for undo in (job.unregister_file, job.keep):
+                with pytest.raises(StorageError, match="cannot be unregistered"):
+                    undo(path)
+        job.unregister_file(path)
+    assert path.exists()
+
+
+def test_a_path_that_stays_in_the_journal_is_told(
+    scopes: TempScopes, storage: LocalDiskStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 16: a path that was settled, but is in the journal still, is a failure in the report."""
+    path, source = tmp_path / "gone", tmp_path / "source"
+    path.touch()
+    source.touch()
+    with scopes.open() as job:
+        job.stage(source)
+        job.register_file(source)
+        job.register_file(path)
+        unwritable(monkeypatch)
+    assert job.report is not None
+    assert (job.report.kept, job.report.failed) == (1, 2)
+    assert {entry.reason.split(":")[0] for entry in job.report.leftovers} == {"it is still in the journal"}
+    assert not path.exists()
+    assert source.exists()
 
 
 def test_a_path_of_the_scope_is_its_own_anyway(scopes: TempScopes) -> None:

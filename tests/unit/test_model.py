@@ -17,14 +17,19 @@ from tempscope.model import (
     Capability,
     CleanupReport,
     Entry,
+    Event,
     Instant,
+    JanitorStatus,
     Outcome,
     Owner,
+    OwnerStats,
     Record,
     Removal,
     ScopeRecord,
+    StateStats,
     Stats,
     SweepReport,
+    TrackedPath,
     Usage,
     Verdict,
 )
@@ -48,7 +53,12 @@ RECORDS = [
     Removal(removed=1, entries=(Entry("/p", "kept"),)),
     CleanupReport(scope="s", outcome=Outcome("ok"), errors=(ValueError("no"),), directory=Path("/d")),
     SweepReport(dry_run=True, live=2, seconds=0.5),
-    Stats(live=1, bytes=5, oldest_seconds=math.inf),
+    StateStats(state="live", scopes=1, bytes=5, oldest_seconds=math.inf),
+    OwnerStats(pid=1, application="a", held_by="process 1"),
+    Stats(live=1, bytes=5, states=(StateStats(state="live"),), owners=(OwnerStats(),)),
+    JanitorStatus(running=True, last=Instant(1.0, 2.0, "b"), last_report=SweepReport(removed=1), next_in=5.0),
+    Event(kind="kept", scope="s", path=Path("/p"), removal=Removal(kept=1)),
+    TrackedPath("/p", "1:2:3:", "me", "gone"),
 ]
 
 

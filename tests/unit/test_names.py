@@ -112,7 +112,7 @@ def test_affixes_that_pass_make_names_that_pass(prefix, suffix):
 )
 def test_affixes_that_lead_elsewhere(prefix, suffix, reason):
     """
-    Trap: template or prefix with '..', '/', absolute or NUL (node-tmp CVE-2025-54798) is refused.
+    Trap 28: template or prefix with '..', '/', absolute or NUL (node-tmp CVE-2025-54798) is refused.
 
     Each time anew.
     """

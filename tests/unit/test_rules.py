@@ -292,7 +292,11 @@ def test_rule_3_exits_added_by_exits_run_too(scopes: TempScopes) -> None:
 
 
 def test_rule_4_a_cleanup_error_is_a_note_on_the_jobs_own(scopes: TempScopes) -> None:
-    """The job's exception comes out, with what went wrong while cleaning up as notes."""
+    """
+    The job's exception comes out, with what went wrong while cleaning up as notes.
+
+    Row 76. Trap 36: a cleanup error hides the job's exception.
+    """
     job = scopes.open("render")
     job.register_cleanup_callback(raising(OSError("the disk is gone")))
     error = fail(job)
@@ -332,7 +336,11 @@ def test_rule_4_notes_survive_an_exception_without_text(scopes: TempScopes) -> N
 def test_rule_4_leftovers_are_a_warning_and_stand_in_the_report(
     hooked: HookedStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a sweep will finish does not fail a job that was fine."""
+    """
+    What a sweep will finish does not fail a job that was fine.
+
+    Trap 37: ignored errors hide leaks that last.
+    """
     hooked.hooks.before["remove"] = leaving_behind()
     with TempScopes(hooked).open("job") as job:
         job.new_file()

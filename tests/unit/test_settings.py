@@ -29,10 +29,15 @@ DEFAULTS = {
     "background_removal": False,
     "trust_locks": False,
     "threshold": "0B",
+    "quota": None,
     "max_bytes": None,
     "max_files": None,
     "spill": True,
     "spill_above": None,
+    "janitor_interval": "30m",
+    "janitor_entries": None,
+    "janitor_seconds": None,
+    "janitor_bytes_per_second": None,
 }
 FLAGS = ("strict", "sweep_on_start", "background_removal", "trust_locks", "spill")
 
@@ -67,6 +72,10 @@ def test_values_are_taken_in_every_form_they_have():
             "max_files": " 7 ",
             "spill_above": "1GB",
             "strict": "Yes",
+            "janitor_interval": "90m",
+            "janitor_entries": "100",
+            "janitor_seconds": "1m",
+            "janitor_bytes_per_second": "1MiB",
         }
     )
     built = Settings(
@@ -77,6 +86,10 @@ def test_values_are_taken_in_every_form_they_have():
         max_files=7,
         spill_above="1000MB",
         strict=True,
+        janitor_interval=timedelta(hours=1.5),
+        janitor_entries=100,
+        janitor_seconds=60,
+        janitor_bytes_per_second=1 << 20,
     )
     assert written == built
     assert (built.max_bytes, built.spill_above) == (1024, "1GB")
@@ -145,6 +158,8 @@ def test_the_home_directory_is_filled_in(monkeypatch):
         ("background_removal", 0.0, "true, yes"),
         ("threshold", "-1B", "at least 0B"),
         ("threshold", True, "'10GiB'"),
+        ("quota", 0, "at least 1B"),
+        ("quota", "much", "'10GiB'"),
         ("max_bytes", 0, "at least 1B"),
         ("max_bytes", 1.5, "'10GiB'"),
         ("max_files", 0, "at least 1"),
@@ -154,6 +169,16 @@ def test_the_home_directory_is_filled_in(monkeypatch):
         ("max_files", "9" * 5000, "whole number"),
         ("spill_above", "1G", "'10GiB'"),
         ("spill_above", "0B", "at least 1B"),
+        ("janitor_interval", "0s", "more than"),
+        ("janitor_interval", "-1h", "more than"),
+        ("janitor_interval", 30, "has no unit"),
+        ("janitor_interval", "Off", "duration"),
+        ("janitor_interval", float("nan"), "has no unit"),
+        ("janitor_entries", 0, "at least 1"),
+        ("janitor_entries", "many", "whole number"),
+        ("janitor_seconds", 0, "more than"),
+        ("janitor_seconds", float("inf"), "janitor_seconds"),
+        ("janitor_bytes_per_second", "0B", "at least 1B"),
         ("policy", "keep_al", "did you mean 'keep_all'?"),
     ],
 )
@@ -176,7 +201,7 @@ def test_an_unknown_key_is_refused(key):
         f"there is no setting {key!r} (given as None): the settings are backend, base_dir, "
     )
     near = {"backnd": "backend", "spil_above": "spill_above"}.get(key)
-    assert message.endswith(f"; did you mean {near!r}?" if near else ", spill_above")
+    assert message.endswith(f"; did you mean {near!r}?" if near else ", janitor_bytes_per_second")
 
 
 @pytest.mark.parametrize("mapping", [[], "backend", 3])
@@ -193,7 +218,7 @@ def test_nothing_can_spill_above_a_size_while_nothing_may_spill():
     assert Settings(backend="memory", spill=True, spill_above="1MiB").spill_above == "1MiB"
 
 
-@pytest.mark.parametrize("key", ["max_bytes", "max_files", "spill_above"])
+@pytest.mark.parametrize("key", ["max_files", "spill_above"])
 def test_only_the_memory_storage_has_limits(key):
     """A limit with another backend would do nothing and is refused, wherever the two come from."""
     value, shown, written = ("7B", "'7B'", "'7B'") if key == "spill_above" else (7, "7", "7")
@@ -224,6 +249,14 @@ def test_flags_go_with_every_backend(flag, backend):
     """One set of flags does for all backends, so that changing the backend alone is enough."""
     for value in (True, False):
         assert getattr(Settings(**{flag: value}, backend=backend), flag) is value
+
+
+@pytest.mark.parametrize("backend", ["disk", "ram", "hardlink", "memory"])
+def test_every_storage_has_a_limit_of_bytes(backend):
+    """max_bytes and quota go with every backend, as a number of bytes or with a unit."""
+    settings = Settings(backend=backend, max_bytes="1KiB", quota="2KiB")
+    assert (settings.max_bytes, settings.quota) == (1024, "2KiB")
+    assert Settings(quota=2048) == Settings(quota="2048") == Settings(quota="2KiB")
 
 
 def test_settings_are_a_value():
@@ -268,13 +301,13 @@ settings_of_any_backend = partial(
     sweep_on_start=st.booleans(),
     background_removal=st.booleans(),
     trust_locks=st.booleans(),
+    quota=st.none() | sizes,
+    max_bytes=limits,
 )
 settings_of_any_kind = st.one_of(
     settings_of_any_backend(backend=st.sampled_from(["disk", "ram"])),
     settings_of_any_backend(backend=st.just("hardlink"), threshold=st.just("0B") | sizes),
-    settings_of_any_backend(
-        backend=st.just("memory"), max_bytes=limits, max_files=limits, spill_above=st.none() | sizes
-    ),
+    settings_of_any_backend(backend=st.just("memory"), max_files=limits, spill_above=st.none() | sizes),
 )
 
 
@@ -302,10 +335,15 @@ def test_the_environment_has_every_setting():
         "TEMPSCOPE_BACKGROUND_REMOVAL": "on",
         "TEMPSCOPE_TRUST_LOCKS": "1",
         "TEMPSCOPE_THRESHOLD": "0KiB",
+        "TEMPSCOPE_QUOTA": "1024",
         "TEMPSCOPE_MAX_BYTES": "1024",
         "TEMPSCOPE_MAX_FILES": "1000",
         "TEMPSCOPE_SPILL": "true",
         "TEMPSCOPE_SPILL_ABOVE": "64MiB",
+        "TEMPSCOPE_JANITOR_INTERVAL": "off",
+        "TEMPSCOPE_JANITOR_ENTRIES": "100",
+        "TEMPSCOPE_JANITOR_SECONDS": "60",
+        "TEMPSCOPE_JANITOR_BYTES_PER_SECOND": "1KiB",
     }
     assert Settings.from_env(environ).as_dict() == {
         "backend": "memory",
@@ -324,10 +362,15 @@ def test_the_environment_has_every_setting():
         "background_removal": True,
         "trust_locks": True,
         "threshold": "0B",
+        "quota": "1KiB",
         "max_bytes": 1024,
         "max_files": 1000,
         "spill": True,
         "spill_above": "64MiB",
+        "janitor_interval": "off",
+        "janitor_entries": 100,
+        "janitor_seconds": 60.0,
+        "janitor_bytes_per_second": 1024,
     }
     assert {name for name in environ if name.startswith("TEMPSCOPE_")} == {
         f"TEMPSCOPE_{name.upper()}" for name in DEFAULTS

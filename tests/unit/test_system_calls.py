@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tempscope import LocalDiskStorage, TempScopes
+
 
 BEGIN, END = "/@@begin", "/@@end"
 CALL = re.compile(r"^(?:\[pid +\d+\] |\d+ +)?(\w+)\(")
@@ -195,3 +197,58 @@ def test_a_copy_of_a_dense_file_asks_for_no_holes(tmp_path: Path, unmeasured: di
     calls = system_calls(tmp_path, unmeasured, prepare, measure)
     assert calls["copy_file_range"] <= 20
     assert not set(calls) & {"lseek", "read", "write", "ftruncate", "statx"}
+
+
+def test_closing_with_background_removal_does_not_depend_on_the_files(
+    tmp_path: Path, unmeasured: dict[str, str]
+) -> None:
+    """Closing a scope with background removal is the same few calls, however many files are in it."""
+
+    def calls(files: int) -> Counter[str]:
+        prepare = f"""
+            import threading
+            from tempscope.storages._background import BackgroundRemoval
+            # What the thread does then is not the closing's; test_background has it.
+            BackgroundRemoval.put = lambda *_: None
+            scopes = TempScopes(LocalDiskStorage(base, background_removal=True, sweep_on_start=False))
+            def filled():
+                scope = scopes.open()
+                for _ in range({files}):
+                    scope.new_file()
+                return scope
+            opened = [filled() for _ in range(4)]
+            """
+        return system_calls(tmp_path, unmeasured, prepare, "opened.pop().close()", times=3)
+
+    few, many = calls(1), calls(1_000)
+    assert few == many
+    assert few["renameat"] + few["rename"] + few["renameat2"] == 3
+    assert many["unlinkat"] + many["unlink"] + many["getdents64"] == 0
+    assert sum(few.values()) <= 3 * 30
+
+
+def test_nothing_is_left_once_a_storage_with_background_removal_is_closed(tmp_path: Path) -> None:
+    """Closing the storage waits for the removals: no trash is left, and no instance."""
+    with LocalDiskStorage(tmp_path, background_removal=True, sweep_on_start=False) as storage:
+        for _ in range(3):
+            with TempScopes(storage).open() as scope:
+                for _ in range(500):
+                    scope.new_file()
+    (root,) = tmp_path.iterdir()
+    assert [path.name for path in root.iterdir() if path.is_dir()] == []
+
+
+def test_a_quota_costs_a_look_at_the_free_room(tmp_path: Path, unmeasured: dict[str, str]) -> None:
+    """With a quota a call asks the file system how much is free, and walks only now and then."""
+    prepare = """
+        from tempscope.storages import _quota
+        _quota._SHARE = 1_000_000
+        job = scopes.open(quota="1GiB"); job.__enter__()
+        job.new_file(); job.new_file()
+        """
+    calls = names(system_calls(tmp_path, unmeasured, prepare, "with job.create_temp_file(): pass"))
+    calls.pop("getpid")
+    # What coarse figures of other programs' files let us look at again is not counted here.
+    assert calls["statfs"] == 10
+    assert calls["open"] - 10 <= 2
+    assert calls["unlink"] == 10

@@ -362,3 +362,38 @@ def test_a_thread_that_enters_a_scope_just_closed(
     monkeypatch.setattr(job, "_check_usable", check)
     with pytest.raises(ScopeClosedError):
         job.__enter__()
+
+
+def test_a_thread_that_still_writes_when_the_scope_closes(scopes: TempScopes, left: Left) -> None:
+    """Row 42: who writes late fails clearly, or writes to what has no name; no directory comes back."""
+    job = scopes.open()
+    path = job.new_file()
+    with path.open("wb") as late:
+        job.close()
+        late.write(b"to nowhere")
+        with pytest.raises(ScopeClosedError):
+            job.new_file()
+        with pytest.raises(FileNotFoundError):
+            (path.parent / "another").open("wb")
+        assert not path.parent.exists()
+    assert left() == []
+
+
+def test_two_threads_close_one_scope(scopes: TempScopes, full: bool) -> None:
+    """Row 43: of two threads that close one scope one wins, and both return; 10,000 times (``--full``)."""
+    rounds = 10_000 if full else 200
+    start = threading.Barrier(2)
+    jobs = [scopes.open() for _ in range(rounds)]
+    paths = [job.new_file() for job in jobs]
+
+    def close(_: int) -> int:
+        reports = []
+        for job in jobs:
+            start.wait(PATIENCE)
+            reports.append(job.close())
+        return len(reports)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [future.result(300) for future in [pool.submit(close, n) for n in range(2)]] == [rounds] * 2
+    assert all(job.report is not None and job.report.complete for job in jobs)
+    assert not any(path.exists() for path in paths)

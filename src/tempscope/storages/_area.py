@@ -7,6 +7,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -31,10 +33,11 @@ from tempscope.storages._identity import Identity
 from tempscope.storages._instance import Instance, is_named
 from tempscope.storages._journal import OutsidePath
 from tempscope.storages._link import link_at_once, stage
-from tempscope.storages._measure import measure
+from tempscope.storages._measure import measure, measure_kept
 from tempscope.storages._openat2 import open_subdirectory
 from tempscope.storages._publish import publish
 from tempscope.storages._record_file import write_record
+from tempscope.storages._reserve import with_reserve
 from tempscope.storages._root import make_private_directory
 from tempscope.storages._token import new_token
 
@@ -127,7 +130,13 @@ class LocalArea(AreaSharing):
                 return staged
             own = self._own_copy()
         with own:
-            return stage(source, own.fd, name, path, linking=linking, progress=progress)
+            return stage(
+                source, own.fd, name, path, linking=linking, progress=progress, reserve=self._reserve
+            )
+
+    def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:
+        """Ask *reserve* before a copy is written."""
+        self._reserve = reserve
 
     def give_out(
         self,
@@ -272,17 +281,20 @@ class LocalArea(AreaSharing):
                 ) from error
 
     def forget_outside(self, path: Path) -> None:
-        """Take *path* out of the journal."""
+        """Take *path* out of the journal; a lost one, which is nobody's any more, is left alone."""
         instance = self._instance
         if instance is None or instance.pid != os.getpid():
             return
         try:
             instance.check()
             instance.journal.drop_outside(os.fspath(path))
-        except (OSError, ValueError) as error:
-            # The sweep checks the identity before it acts, so a line too many harms nothing
-            # that is still what it was; saying so is all that is left.
+        except LeaseLostError as error:
             _log.warn("a path could not be taken out of the journal", error=type(error).__name__)
+        except OSError as error:
+            # With the line a sweep would delete what is still what was registered.
+            raise storage_error(
+                error, "the path cannot be unregistered", path=os.fspath(path), scope=self._label()
+            ) from error
 
     # -- closing
 
@@ -291,30 +303,32 @@ class LocalArea(AreaSharing):
         with self._lock:
             if self._state == "retained":
                 return self._record
-            with self._own_copy() as own:
-                self._check_lease()
-                instance = self._instance
-                assert instance is not None
-                if not is_named(instance.fd, self._name, self._identity):
-                    raise self._lost(None)
-                kept = attrs.evolve(record, state="retained", owner=instance.owner)
-                kept = self._move_to_kept(instance, own, kept)
+            try:
+                with with_reserve(self._own_copy) as own:
+                    instance, kept = self._move_to_kept(own, record)
+            except LeaseLostError:
+                raise
+            except OSError as error:
+                if self._instance is not None:
+                    self._leave_to_sweep(self._instance, record)
+                raise storage_error(
+                    error, "the scope cannot be kept where it should be", path=self._path, scope=self._label()
+                ) from error
             self._record = kept
             self._end("retained", instance)
             return kept
 
-    def _move_to_kept(self, instance: Instance, own: Descriptor, record: ScopeRecord) -> ScopeRecord:
+    def _move_to_kept(self, own: Descriptor, record: ScopeRecord) -> tuple[Instance, ScopeRecord]:
+        self._check_lease()
+        instance = self._instance
+        assert instance is not None
+        if not is_named(instance.fd, self._name, self._identity):
+            raise self._lost(None)
         name = f"k-{record.token}"
-        try:
-            record = attrs.evolve(record, usage=measure(own.fd))
-            write_record(own.fd, record)
-            os.rename(self._name, name, src_dir_fd=instance.fd, dst_dir_fd=instance.root.fd)
-        except OSError as error:
-            self._leave_to_sweep(instance, record)
-            raise storage_error(
-                error, "the scope cannot be kept where it should be", path=self._path, scope=self._label()
-            ) from error
-        return attrs.evolve(record, directory=Path(instance.root.path, name))
+        kept = attrs.evolve(record, state="retained", owner=instance.owner, usage=measure_kept(own.fd))
+        with_reserve(partial(write_record, own.fd, kept))
+        os.rename(self._name, name, src_dir_fd=instance.fd, dst_dir_fd=instance.root.fd)
+        return instance, attrs.evolve(kept, directory=Path(instance.root.path, name))
 
     def _leave_to_sweep(self, instance: Instance, record: ScopeRecord) -> None:
         """Write into the journal that whoever sweeps this instance shall keep the area."""

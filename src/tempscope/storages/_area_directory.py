@@ -15,6 +15,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +26,10 @@ from tempscope.errors import ForkedScopeError, LeaseLostError, ScopeClosedError,
 from tempscope.model import Removal, ScopeRecord
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._failure import storage_error
-from tempscope.storages._instance import Instance, close_own, identity_of, is_own
+from tempscope.storages._instance import GONE, Instance, close_own, identity_of, is_own
 from tempscope.storages._openat2 import open_directory
-from tempscope.storages._root import make_private_directory
+from tempscope.storages._reserve import fill
+from tempscope.storages._root import make_directory
 
 
 if TYPE_CHECKING:
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["AreaDirectory"]
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_GONE = frozenset([errno.ENOENT, errno.EBADF, errno.ENOTDIR, errno.ESTALE])
-"""What the system says when our directory, or our descriptor of it, is not there any more."""
 
 
 class AreaDirectory(ABC):
@@ -58,6 +58,7 @@ class AreaDirectory(ABC):
         "_name",
         "_path",
         "_record",
+        "_reserve",
         "_state",
         "_storage",
     )
@@ -75,6 +76,7 @@ class AreaDirectory(ABC):
         self._identity = (0, 0)
         self._descriptor = Descriptor()
         self._create: Callable[[str], int] | None = None
+        self._reserve: Callable[[int], AbstractContextManager[None]] | None = None
 
     @abstractmethod
     def remove(self) -> Removal:
@@ -82,7 +84,7 @@ class AreaDirectory(ABC):
 
     def _came_back(self, error: OSError) -> bool:
         """Look what is wrong if our directory seems to be missing; True if it is there again."""
-        if error.errno not in _GONE:
+        if error.errno not in GONE:
             return False
         self._check_lease()
         if self._is_open_here():
@@ -118,7 +120,8 @@ class AreaDirectory(ABC):
         name = instance.next_name()
         try:
             instance.journal.add_area(name, self._record)
-            descriptor = make_private_directory(instance.fd, name)
+            # The umask may have changed since the instance was made; here it shows at no cost.
+            descriptor, instance.strips_owner_bits = make_directory(instance.fd, name)
         except (OSError, ValueError) as error:
             instance.journal.drop_area(name)
             instance.check()
@@ -232,6 +235,7 @@ class AreaDirectory(ABC):
         instance.take_back(self._name)
         if not instance.lost:
             instance.journal.drop_area(self._name)
+            fill(instance.fd)
         self._storage._ended(self)
         _log.debug("area ended", scope=self._label(), path=self._path, how=state)
 

@@ -16,29 +16,38 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Iterable
 
 import attrs
 
 from tempscope._names import escape
 from tempscope.model import Entry, EntryKind, Removal
+from tempscope.protocols import Pace
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._openat2 import let_in, make_writable, open_directory, open_subdirectory
+from tempscope.storages._reserve import NO_DESCRIPTORS, release
 
 
-__all__ = ["BUDGET", "remove_contents", "remove_entry"]
+__all__ = ["BUDGET", "PART", "remove_contents", "remove_entry"]
 
 BUDGET = 20_000_000
 """How many entries one removal handles at most: it ends even if somebody adds to the tree for ever."""
 
+PART = 2_000
+"""How many entries a removal that keeps a pace handles before it asks whether to go on."""
+
 _SUBDIRECTORIES_AT_ONCE = 1_000
 _KEPT_LEVELS = 4
 _ROUNDS = 3
+_EXACTLY = 2_000
+_EVERY = 64
+"""Of more files than _EXACTLY one in so many is looked at, for the others too: looking takes half as
+long as removing does."""
 _ENTRIES_REPORTED = 100
 _NAMES_SHOWN = 8
 _NOT_A_DIRECTORY = (errno.ENOTDIR, errno.ELOOP)
 _NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
 _DENIED = (errno.EACCES, errno.EPERM)
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 def remove_entry(
@@ -48,6 +57,7 @@ def remove_entry(
     expected: tuple[int, int] | None = None,
     held: Descriptor | None = None,
     budget: int = BUDGET,
+    pace: Pace | None = None,
 ) -> Removal:
     """
     Remove *name* from the directory *dir_fd*: a file, a link, or a directory with all in it.
@@ -65,10 +75,12 @@ def remove_entry(
 
         budget: How many entries to handle at most; calling again goes on.
 
+        pace: Asked after each part whether to go on; if not, the rest counts as one thing skipped.
+
     Returns:
         What went and what did not; a missing *name* is simply not counted.
     """
-    walk = _Walk(budget)
+    walk = _Walk(budget, pace=pace)
     walk.run(_Level("", _Borrowed(dir_fd), only=name, expected=expected, held=held))
     return walk.result()
 
@@ -108,9 +120,13 @@ class _Walk:
     removed_bytes: int = 0
     skipped: int = 0
     failed: int = 0
+    files: int = 0
     entries: list[Entry] = attrs.Factory(list)
     levels: list[_Level] = attrs.Factory(list)
     starts: int = 1
+    pace: Pace | None = None
+    pause_at: int = 0
+    paid: int = 0
 
     def result(self) -> Removal:
         return Removal(
@@ -125,9 +141,14 @@ class _Walk:
         """Walk down from *top*, whose descriptor the caller keeps open."""
         self.levels = [top]
         current = top.descriptor
+        if self.pace is not None:
+            self.pause_at = max(0, self.budget - PART)
         try:
             while current is not None and self.budget > 0:
                 current = self._step(current)
+                if self.budget <= self.pause_at and current is not None and not self._goes_on():
+                    self._count("skipped", self._path(""), "it was put off; removing again goes on", None)
+                    return
             if current is not None:
                 self._count("failed", self._path(""), "the budget was used up; removing again goes on", None)
         finally:
@@ -135,6 +156,14 @@ class _Walk:
                 for descriptor in (level.descriptor, level.held):
                     if descriptor is not None:
                         descriptor.close()
+
+    def _goes_on(self) -> bool:
+        """Say what was done since this was last asked, and hear whether to go on."""
+        if self.pace is None or self.budget <= 0:
+            return True
+        freed, self.paid = self.removed_bytes - self.paid, self.removed_bytes
+        self.pause_at = max(0, self.budget - PART)
+        return self.pace(freed)
 
     # -- one step: list, go down, or go up
 
@@ -157,21 +186,45 @@ class _Walk:
             return
         try:
             with os.scandir(fd) as entries:
-                for entry in entries:
-                    if entry.name in level.stuck:
-                        continue
-                    if not _is_directory(entry):
-                        self._unlink(level, fd, entry.name, _freed_by(entry))
-                    else:
-                        level.subdirectories.append(entry.name)
-                    if len(level.subdirectories) >= _SUBDIRECTORIES_AT_ONCE or self.budget <= 0:
-                        level.more = True
-                        return
+                self._sift(level, fd, entries)
         except OSError as error:
-            if error.errno in _NO_DESCRIPTORS and self._release_kept():
+            if error.errno in NO_DESCRIPTORS and self._release_kept():
                 level.more = True
             elif error.errno != errno.ENOENT:
                 self._report(level, "", "failed", error)
+
+    def _sift(self, level: _Level, fd: int, entries: Iterable[os.DirEntry[str]]) -> None:
+        """Unlink what is no directory and note what is one: the loop that decides how long all takes."""
+        stuck, subdirectories, unlink = level.stuck, level.subdirectories, os.unlink
+        removed, files = 0, self.files
+        try:
+            for entry in entries:
+                name = entry.name
+                if stuck and name in stuck:
+                    continue
+                size = 0
+                try:
+                    if _is_directory(entry):
+                        subdirectories.append(name)
+                    else:
+                        files += 1
+                        if files <= _EXACTLY:
+                            size = _freed_by(entry)
+                        elif not files % _EVERY:
+                            size = _freed_by(entry) * _EVERY
+                        unlink(name, dir_fd=fd)
+                        removed += 1
+                        if size:
+                            self.removed_bytes += size
+                except OSError as error:
+                    self._unlink(level, fd, name, size, error)
+                if len(subdirectories) >= _SUBDIRECTORIES_AT_ONCE or removed >= self.budget - self.pause_at:
+                    level.more = True
+                    return
+        finally:
+            self.removed += removed
+            self.budget -= removed
+            self.files = files
 
     def _look_at(self, level: _Level, fd: int, name: str) -> None:
         try:
@@ -225,7 +278,7 @@ class _Walk:
             try:
                 above = open_directory("..", dir_fd=fd)
             except OSError as error:
-                if error.errno in _NO_DESCRIPTORS and self._release_kept():
+                if error.errno in NO_DESCRIPTORS and self._release_kept():
                     continue
                 if error.errno in _DENIED and make_writable(fd):
                     continue
@@ -274,7 +327,7 @@ class _Walk:
                 if code == errno.EXDEV:
                     self._report(level, name, "skipped", error, "a mount point; nothing below it was touched")
                     return None
-                if code in _NO_DESCRIPTORS and self._release_kept():
+                if code in NO_DESCRIPTORS and self._release_kept():
                     continue
                 if code in _DENIED and not repaired:
                     repaired = let_in(dir_fd, name) or self._repair(level, dir_fd)
@@ -283,25 +336,32 @@ class _Walk:
                 self._report(level, name, "failed", error)
                 return None
 
-    def _unlink(self, level: _Level, fd: int, name: str, size: int) -> None:
-        """Remove *name*, which is no directory; if it is one after all, note it as one."""
+    def _unlink(self, level: _Level, fd: int, name: str, size: int, error: OSError | None = None) -> None:
+        """
+        Remove *name*, which is no directory; if it is one after all, note it as one.
+
+        With *error*, which trying it gave, only do what that asks for.
+        """
         self.budget -= 1
         while True:
-            try:
-                os.unlink(name, dir_fd=fd)
-            except OSError as error:
-                if error.errno == errno.ENOENT:
+            if error is None:
+                try:
+                    os.unlink(name, dir_fd=fd)
+                except OSError as raised:
+                    error = raised
+                else:
+                    self.removed += 1
+                    self.removed_bytes += size
                     return
-                if _means_directory(error, fd, name):
-                    level.subdirectories.append(name)
-                    return
-                if error.errno in _DENIED and self._repair(level, fd):
-                    continue
+            if error.errno == errno.ENOENT:
+                return
+            if _means_directory(error, fd, name):
+                level.subdirectories.append(name)
+                return
+            if error.errno not in _DENIED or not self._repair(level, fd):
                 self._report(level, name, "failed", error)
                 return
-            self.removed += 1
-            self.removed_bytes += size
-            return
+            error = None
 
     def _remove_emptied(self, parent: _Level, fd: int, level: _Level) -> None:
         """Remove the directory of *level*, which we emptied; if it is not empty, note to come again."""
@@ -330,14 +390,14 @@ class _Walk:
         return level.only is None and make_writable(fd)
 
     def _release_kept(self) -> bool:
-        """Close the descriptors kept for the way up; they can be opened again by ``..``."""
+        """Close the descriptors kept for the way up, which ``..`` opens again, else one of the reserve."""
         released = False
         for level in self.levels[1:-1]:
             if level.descriptor is not None:
                 level.descriptor.close()
                 level.descriptor = None
                 released = True
-        return released
+        return released or release()
 
     # -- what could not be removed
 

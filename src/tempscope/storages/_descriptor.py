@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Self
 
 
-__all__ = ["Descriptor"]
+__all__ = ["Descriptor", "close_own", "identity_of", "is_own"]
 
 _consume: Callable[[Iterable[Any]], object] = deque(maxlen=0).extend
 
@@ -108,6 +108,31 @@ class Descriptor:
 
     def __repr__(self) -> str:
         return f"<Descriptor {self._held[0] if self._held else 'closed'}>"
+
+
+def identity_of(fd: int) -> tuple[int, int]:
+    """Return device and inode of what *fd* is."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def is_own(descriptor: Descriptor, identity: tuple[int, int]) -> bool:
+    """Return whether *descriptor* still is what it was; False also where the system does not say."""
+    try:
+        return not descriptor.closed and identity_of(descriptor.fd) == identity
+    except (OSError, ValueError):
+        return False
+
+
+def close_own(descriptor: Descriptor, identity: tuple[int, int]) -> bool:
+    """Close *descriptor* if it still is what it was, else forget its number; returns which."""
+    own = is_own(descriptor, identity)
+    if own:
+        descriptor.close()
+    else:
+        # Somebody else closed it, and it may be another file's by now.
+        descriptor.forget()
+    return own
 
 
 def _open_at(dir_fd: int, mode: int) -> Callable[[str, int], int]:

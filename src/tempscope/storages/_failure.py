@@ -12,7 +12,7 @@ from tempscope._names import escape
 from tempscope.errors import NameTakenError, PathMissingError, StorageError, StorageFull
 
 
-__all__ = ["storage_error"]
+__all__ = ["mount_of", "storage_error"]
 
 _NO_ROOM = {
     errno.ENOSPC: "the file system is full",
@@ -58,21 +58,22 @@ def storage_error(
     code = error.errno or errno.EIO
     if code in _NO_ROOM:
         free_bytes, free_inodes = _free(path)
-        place = _room(path, free_bytes, free_inodes) if code == errno.ENOSPC else ""
+        mount, mount_kind = mount_of(path)
+        place = _room(mount, mount_kind, free_bytes, free_inodes) if code == errno.ENOSPC else ""
         full = StorageFull(
             f"{what}: {_NO_ROOM[code]}{place}", errno=code, path=path, scope=scope, cause=error
         )
         full.wanted_bytes, full.free_bytes, full.free_inodes = wanted_bytes, free_bytes, free_inodes
+        full.mount, full.mount_kind = mount or None, mount_kind or None
         return full
     kind = _KINDS.get(code, otherwise) if otherwise is StorageError else otherwise
     tail = f": {hint}" if hint else ""
     return kind(f"{what}: {os.strerror(code)}{tail}", errno=code, path=path, scope=scope, cause=error)
 
 
-def _room(path: str, free_bytes: int | None, free_inodes: int | None) -> str:
+def _room(mount: str, kind: str, free_bytes: int | None, free_inodes: int | None) -> str:
     if free_bytes is None:
         return ""
-    mount, kind = _mount_of(path)
     place = f" ({kind or 'file system'} on {escape(mount)!r})"
     memory = "; a tmpfs takes its room from memory" if kind == "tmpfs" else ""
     if free_inodes == 0 and free_bytes > 0:
@@ -96,7 +97,8 @@ def _free(path: str) -> tuple[int | None, int | None]:
             return status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None
 
 
-def _mount_of(path: str) -> tuple[str, str]:
+def mount_of(path: str) -> tuple[str, str]:
+    """Return the mount point that *path* is on, and the kind of its file system; empty if unknown."""
     best, path = ("", ""), os.path.realpath(path)
     try:
         with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:

@@ -9,29 +9,36 @@ released by us: it goes with the process, however that ends.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import threading
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tempscope import _log
 from tempscope.errors import LeaseLostError
 from tempscope.storages import _lock
-from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._descriptor import Descriptor, close_own, identity_of, is_own
+from tempscope.storages._failure import storage_error
 from tempscope.storages._journal import JOURNAL, Journal
 from tempscope.storages._openat2 import open_directory
 from tempscope.storages._owner import OWNER, UNLOCKED, owner_of_this_process, write_owner
+from tempscope.storages._reserve import with_reserve
 from tempscope.storages._root import Root
 
 
 if TYPE_CHECKING:
     from tempscope.storages._area_directory import AreaDirectory
 
-__all__ = ["Instance", "close_own", "identity_of", "is_area_name", "is_named", "is_own"]
+__all__ = ["GONE", "Instance", "close_own", "identity_of", "is_area_name", "is_named", "is_own"]
 
-_OPEN_AREAS = 3
+GONE = frozenset([errno.ENOENT, errno.EBADF, errno.ENOTDIR, errno.ELOOP, errno.ESTALE])
+"""What the system says when a directory, or a descriptor of it, is not there any more."""
+
+_OPEN_AREAS = 2
 
 
 class Instance:
@@ -98,22 +105,31 @@ class Instance:
 
         Raises:
             LeaseLostError: If this directory is not ours any more; it is then never used again.
+
+            StorageError: If the system does not say; the lease is then neither lost nor proved.
         """
-        if not self.lost and self._holds():
-            return
-        with self._lock:
-            if not self.lost and (self._holds() or self._regain()):
+        try:
+            if not self.lost and self._holds():
                 return
-            if not self.lost:
-                self._give_up()
+            with self._lock:
+                if not self.lost and (self._holds() or self._regain()):
+                    return
+                if not self.lost:
+                    self._give_up()
+        except OSError as error:
+            raise storage_error(
+                error, f"nobody can tell whether {self.path!r} is still this process's", path=self.path
+            ) from error
         raise LeaseLostError(f"the directory {self.path!r} was taken away from this process", path=self.path)
 
     def _holds(self) -> bool:
         try:
             status = os.fstat(self.fd)
             named = os.stat(self.name, dir_fd=self.root.fd, follow_symlinks=False)
-        except (OSError, ValueError):
+        except ValueError:
             return False
+        except OSError as error:
+            return _gone(error)
         identity = self.identity
         return (
             (status.st_dev, status.st_ino) == identity
@@ -131,8 +147,8 @@ class Instance:
             if _lock.share(lease.fd) == "busy" or not is_named(root.fd, self.name, self.identity):
                 return False
             self.journal.reopen(lease.fd)
-        except OSError:
-            return False
+        except OSError as error:
+            return _gone(error)
         self._drop_stale()
         _lock.share(root.fd)
         self.root.descriptor.swap(root)
@@ -197,19 +213,20 @@ class Instance:
         """Let go of the lease; an instance that a sweep has nothing to do for is removed at once."""
         self.lost = True
         try:
-            if self._holds() and not self.journal.tells_outside and self._is_empty():
-                for name in os.listdir(self.fd):
-                    os.unlink(name, dir_fd=self.fd)
-                # What a crash here leaves, a directory without a lock, any sweep removes.
-                os.rmdir(self.name, dir_fd=self.root.fd)
+            if self._holds() and not self.journal.tells_outside:
+                self._remove_if_empty(with_reserve(partial(os.listdir, self.fd)))
         except OSError as error:
-            _log.debug("an instance directory stays for the sweep", token=self.token, errno=error.errno)
+            _log.warn("an instance directory stays for the sweep", token=self.token, errno=error.errno)
         self.let_go()
 
-    def _is_empty(self) -> bool:
-        # Something else in here is a scope that could not be removed, or is to be kept: the journal
-        # says which.
-        return set(os.listdir(self.fd)) <= {JOURNAL, OWNER, UNLOCKED}
+    def _remove_if_empty(self, names: list[str]) -> None:
+        if not set(names) <= {JOURNAL, OWNER, UNLOCKED}:
+            # A scope that could not be removed, or is to be kept: the journal says which.
+            return
+        for name in names:
+            os.unlink(name, dir_fd=self.fd)
+        # What a crash here leaves, a directory without a lock, any sweep removes.
+        os.rmdir(self.name, dir_fd=self.root.fd)
 
     def let_go(self) -> None:
         """Close our copies of the descriptors; never unlock, never delete."""
@@ -225,26 +242,11 @@ class Instance:
         return f"<Instance {self.path!r} of process {self.pid}>"
 
 
-def identity_of(fd: int) -> tuple[int, int]:
-    """Return device and inode of what *fd* is."""
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino
-
-
-def is_own(descriptor: Descriptor, identity: tuple[int, int]) -> bool:
-    """Return whether *descriptor* still is what it was; its number may be somebody else's by now."""
-    try:
-        return not descriptor.closed and identity_of(descriptor.fd) == identity
-    except (OSError, ValueError):
-        return False
-
-
-def close_own(descriptor: Descriptor, identity: tuple[int, int]) -> None:
-    """Close *descriptor* if it still is what it was; a number that somebody else closed is forgotten."""
-    if is_own(descriptor, identity):
-        descriptor.close()
-    else:
-        descriptor.forget()
+def _gone(error: OSError) -> bool:
+    """Return False if *error* says that what was ours is not there; raise any other, which says nothing."""
+    if error.errno not in GONE:
+        raise error
+    return False
 
 
 def is_area_name(name: str) -> bool:

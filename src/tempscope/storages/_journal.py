@@ -13,6 +13,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from types import NoneType
 from typing import Any, TypeGuard
 
 import attrs
@@ -20,6 +21,7 @@ import attrs
 from tempscope.model import ScopeRecord
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._identity import Identity
+from tempscope.storages._openat2 import make_private
 from tempscope.storages._records import MAX_RECORD_BYTES, encode_object, parse_object, record_from, record_to
 
 
@@ -52,7 +54,6 @@ class OutsidePath:
 
     path: str
     identity: Identity | None
-    kind: str = "outside"
 
 
 @attrs.define
@@ -60,11 +61,13 @@ class JournalContent:
     """
     What a journal says, line by line, when read back.
 
+    ``tracked`` is keyed by who tracks a path, and the path.
     ``unreadable`` is not "empty" or "damaged": what it says is there, and nobody may act as if not.
     """
 
     areas: dict[str, ScopeRecord] = attrs.Factory(dict)
     outside: dict[str, OutsidePath] = attrs.Factory(dict)
+    tracked: dict[tuple[str, str], OutsidePath] = attrs.Factory(dict)
     ignored: int = 0
     unreadable: bool = False
 
@@ -86,6 +89,7 @@ class Journal:
         "_pending",
         "_rewriting",
         "_torn",
+        "_tracked",
     )
 
     def __init__(self, dir_fd: int) -> None:
@@ -93,12 +97,15 @@ class Journal:
         # Reentrant: a finaliser may append while this very thread is inside.
         self._lock = threading.RLock()
         self._live: dict[str, bytes] = {}
+        # Thousands at once are usual here, so each is kept as little more than its path.
+        self._tracked: dict[str, dict[str, bytes]] = {}
         self._live_bytes = 0
         self._bytes = 0
         self._rewriting = False
         self._torn = False
         self._pending: list[bytes] = []
         descriptor = Descriptor.open(JOURNAL, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=dir_fd)
+        make_private(descriptor.fd)
         self._file = (descriptor, _inode_of(descriptor.fd))
 
     def close(self) -> None:
@@ -116,8 +123,8 @@ class Journal:
 
     @property
     def tells_outside(self) -> bool:
-        """Whether it still tells of a registered outside path."""
-        return any(key.startswith("p") for key in list(self._live))
+        """Whether it still tells of a registered or tracked outside path."""
+        return any(key.startswith("p") for key in list(self._live)) or any(list(self._tracked.values()))
 
     def drop_stale(self) -> None:
         """Forget a descriptor that somebody else closed: its number may be another file's by now."""
@@ -162,13 +169,53 @@ class Journal:
             OSError: If it cannot be; the journal then still tells of it.
         """
         with self._lock:
-            try:
-                self._append(_line({"gone": path}))
-            except OSError:
-                # A full disk has room for this all the same.
-                if not self._spoil(self._live.get(f"p{path}")):
-                    raise
+            self._append_gone({"gone": path}, self._live.get(f"p{path}"))
             self._forget(f"p{path}")
+
+    def add_tracked(self, by: str, tracked: OutsidePath) -> None:
+        """Write down that *by* tracks a path: a sweep tells of it, and deletes nothing."""
+        line, text = _tracked_line(by, tracked.path, _text_of(tracked)), _text_of(tracked)
+        with self._lock:
+            self._append(line)
+            self._live_bytes += len(line) - self._size_of_tracked(by, tracked.path)
+            self._tracked.setdefault(by, {})[tracked.path] = text
+
+    def drop_tracked(self, by: str, path: str) -> None:
+        """
+        Write down that *by* does not track *path* any more.
+
+        Raises:
+            OSError: If it cannot be; the journal then still tells of it.
+        """
+        with self._lock:
+            text = self._tracked.get(by, {}).get(path)
+            if text is None:
+                return
+            line = _tracked_line(by, path, text)
+            self._append_gone({"gone": path, "by": by}, line)
+            del self._tracked[by][path]
+            self._live_bytes -= len(line)
+            self._rewrite_if_void()
+
+    def tracked(self) -> list[tuple[str, OutsidePath]]:
+        """Return what is tracked now, and by whom."""
+        return [
+            (by, OutsidePath(path, Identity.parse(text.decode("ascii"))))
+            for by, paths in list(self._tracked.items())
+            for path, text in list(paths.items())
+        ]
+
+    def _size_of_tracked(self, by: str, path: str) -> int:
+        text = self._tracked.get(by, {}).get(path)
+        return 0 if text is None else len(_tracked_line(by, path, text))
+
+    def _append_gone(self, value: dict[str, str], told: bytes | None) -> None:
+        try:
+            self._append(_line(value))
+        except OSError:
+            # A full disk has room for this all the same.
+            if not self._spoil(told):
+                raise
 
     def _add(self, key: str, value: dict[str, Any]) -> None:
         line = _line(value)
@@ -180,9 +227,12 @@ class Journal:
     def _forget(self, key: str) -> None:
         with self._lock:
             self._live_bytes -= len(self._live.pop(key, b""))
-            mostly_void = self._bytes > max(_REWRITE_FROM_BYTES, 4 * self._live_bytes)
-            if mostly_void and not self._rewriting and self.intact:
-                self._rewrite()
+            self._rewrite_if_void()
+
+    def _rewrite_if_void(self) -> None:
+        mostly_void = self._bytes > max(_REWRITE_FROM_BYTES, 4 * self._live_bytes)
+        if mostly_void and not self._rewriting and self.intact:
+            self._rewrite()
 
     def _append(self, line: bytes) -> None:
         descriptor = self._file[0]
@@ -221,7 +271,8 @@ class Journal:
         fresh = Descriptor()
         try:
             fresh.reopen(_REWRITTEN, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=self._dir_fd)
-            self._install(fresh, _write(fresh.fd, b"".join(self._live.values())))
+            make_private(fresh.fd)
+            self._install(fresh, _write(fresh.fd, self._lines_that_count()))
         except OSError:
             # The long journal is still right; when it has grown as much again, this is tried again.
             self._bytes = self._live_bytes
@@ -230,6 +281,14 @@ class Journal:
             self._rewriting = False
             self._pending.clear()
             fresh.close()
+
+    def _lines_that_count(self) -> bytes:
+        tracked = (
+            _tracked_line(by, path, text)
+            for by, paths in list(self._tracked.items())
+            for path, text in list(paths.items())
+        )
+        return b"".join(self._live.values()) + b"".join(tracked)
 
     def _install(self, fresh: Descriptor, size: int) -> None:
         size += self._write_pending(fresh)
@@ -279,7 +338,15 @@ def _line(value: dict[str, Any]) -> bytes:
 
 def _told(outside: OutsidePath) -> dict[str, Any]:
     identity = None if outside.identity is None else str(outside.identity)
-    return {"path": outside.path, "identity": identity, "kind": outside.kind}
+    return {"path": outside.path, "identity": identity, "kind": "outside"}
+
+
+def _text_of(tracked: OutsidePath) -> bytes:
+    return b"" if tracked.identity is None else str(tracked.identity).encode("ascii")
+
+
+def _tracked_line(by: str, path: str, text: bytes) -> bytes:
+    return _line({"path": path, "identity": text.decode("ascii") or None, "kind": "tracked", "by": by})
 
 
 def encode_outside(paths: Iterable[OutsidePath]) -> bytes:
@@ -332,22 +399,35 @@ def _apply(content: JournalContent, line: bytes) -> bool:
         content.areas[value["area"]] = record
         return True
     if "gone" in value:
-        if isinstance(value["gone"], str):
-            content.outside.pop(value["gone"], None)
-        return isinstance(value["gone"], str)
+        return _apply_gone(content, value["gone"], value.get("by"))
     return _apply_outside(content, value)
 
 
+def _apply_gone(content: JournalContent, path: object, by: object) -> bool:
+    if not isinstance(path, str) or not isinstance(by, (str, NoneType)):
+        return False
+    if by is None:
+        content.outside.pop(path, None)
+    else:
+        content.tracked.pop((by, path), None)
+    return True
+
+
 def _apply_outside(content: JournalContent, value: dict[str, Any]) -> bool:
-    path, text, kind = value.get("path"), value.get("identity"), value.get("kind")
+    path, text, kind, by = (value.get(key) for key in ("path", "identity", "kind", "by"))
     if not is_plain_path(path) or kind not in ("outside", "tracked"):
+        return False
+    if kind == "tracked" and not isinstance(by, str):
         return False
     identity = None
     if text is not None:
         identity = Identity.parse(text) if isinstance(text, str) else None
         if identity is None:
             return False
-    content.outside[path] = OutsidePath(path, identity, kind)
+    if isinstance(by, str):
+        content.tracked[by, path] = OutsidePath(path, identity)
+    else:
+        content.outside[path] = OutsidePath(path, identity)
     return True
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import attrs
 
@@ -39,6 +41,9 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _AT_TARGET = (errno.EEXIST, errno.ENOSPC, errno.EDQUOT)
 
 
+Reserve: TypeAlias = Callable[[int], AbstractContextManager[object]]
+
+
 class Linking(NamedTuple):
     """
     When a hard link is tried: for files of ``threshold`` bytes or more.
@@ -59,7 +64,14 @@ class _Came(NamedTuple):
 
 
 def stage(
-    source: Path, dir_fd: int, name: str, path: Path, *, linking: Linking | None, progress: Progress | None
+    source: Path,
+    dir_fd: int,
+    name: str,
+    path: Path,
+    *,
+    linking: Linking | None,
+    progress: Progress | None,
+    reserve: Reserve | None = None,
 ) -> StagedOnDisk:
     """
     Bring *source* into the directory *dir_fd* as *name*.
@@ -77,6 +89,8 @@ def stage(
 
         progress: Called while copying.
 
+        reserve: Entered round each reflink or copy, with its size; what it raises comes out of here.
+
     Raises:
         StorageError: If it cannot be; nothing of it stays.
 
@@ -87,9 +101,13 @@ def stage(
         source = Path(os.path.realpath(source))
         status = _look_at(source)
     if stat.S_ISDIR(status.st_mode):
-        return _Tree(source, dir_fd, name, path, linking, progress).stage()
+        return _Tree(source, dir_fd, name, path, linking, progress, reserve or nullcontext).stage()
     try:
-        came = _bring_in(None, os.fspath(source), dir_fd, name, linking, progress, status)
+        came = _bring_in(
+            None, os.fspath(source), dir_fd, name, linking, progress, reserve or nullcontext, status
+        )
+    except StorageError:
+        raise
     except OSError as error:
         raise _not_staged(error, source, path) from error
     return _staged(source, path, came)
@@ -147,6 +165,7 @@ def _bring_in(
     name: str,
     linking: Linking | None,
     progress: Progress | None,
+    reserve: Reserve,
     status: os.stat_result,
 ) -> _Came:
     """Bring the file *source*, relative to *from_fd*, in; raises OSError."""
@@ -157,7 +176,7 @@ def _bring_in(
         and _link(from_fd, source, into, name, status.st_dev)
     ):
         return _linked(into, name, linking)
-    return _duplicate(from_fd, source, into, name, progress)
+    return _duplicate(from_fd, source, into, name, progress, reserve)
 
 
 def _refuse_unless_file(status: os.stat_result) -> None:
@@ -195,13 +214,15 @@ def _linked(into: int, name: str, linking: Linking) -> _Came:
     return _Came("hardlink", state.size, state)
 
 
-def _duplicate(from_fd: int | None, source: str, into: int, name: str, progress: Progress | None) -> _Came:
+def _duplicate(
+    from_fd: int | None, source: str, into: int, name: str, progress: Progress | None, reserve: Reserve
+) -> _Came:
     with Descriptor.open(source, _READ, dir_fd=from_fd) as reading:
         status = os.fstat(reading.fd)
         _refuse_unless_file(status)
         # Never set-id bits, and always readable and writable by its new owner.
         mode = status.st_mode & 0o777 | 0o600
-        with Descriptor.open(name, _CREATE, mode, dir_fd=into) as writing:
+        with reserve(status.st_size), Descriptor.open(name, _CREATE, mode, dir_fd=into) as writing:
             try:
                 shared = _fill(reading.fd, writing, status, mode, progress)
             except BaseException:
@@ -255,6 +276,7 @@ class _Tree:
     path: Path
     linking: Linking | None
     progress: Progress | None
+    reserve: Reserve
     method: StagedMethod = "copy"
     saved: int = 0
     linked: dict[str, LinkedState] = attrs.Factory(dict)
@@ -273,6 +295,8 @@ class _Tree:
                 except BaseException:
                     remove_entry(self.into, self.name)
                     raise
+        except StorageError:
+            raise
         except OSError as error:
             below = "" if self.walk is None else self.walk.path
             raise _not_staged(error, self.source / below, self.path) from error
@@ -298,7 +322,7 @@ class _Tree:
     def _file(self, from_fd: int, name: str, into: int) -> None:
         status = os.stat(name, dir_fd=from_fd, follow_symlinks=False)
         progress = None if self.progress is None else self._tell
-        came = _bring_in(from_fd, name, into, name, self.linking, progress, status)
+        came = _bring_in(from_fd, name, into, name, self.linking, progress, self.reserve, status)
         self.done += came.size
         if progress is not None and came.method != "copy":
             progress(0, 0)

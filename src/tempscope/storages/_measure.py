@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 
 import attrs
 
+from tempscope import _log
 from tempscope.model import Usage
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._openat2 import open_directory, open_subdirectory
+from tempscope.storages._reserve import with_reserve
 
 
-__all__ = ["measure"]
+__all__ = ["measure", "measure_kept"]
+
+
+_TELLS_BLOCKS = hasattr(os.stat_result, "st_blocks")
 
 
 @attrs.define
@@ -75,17 +81,36 @@ def measure(dir_fd: int) -> Usage:
     return Usage(count.files, count.directories, count.bytes, count.freeable)
 
 
+def measure_kept(dir_fd: int) -> Usage | None:
+    """Count what a scope that is to be kept occupies; None if it cannot be read, which loses nothing."""
+    try:
+        return with_reserve(partial(measure, dir_fd))
+    except OSError as error:
+        _log.warn("a scope is kept without its size, which could not be measured", errno=error.errno)
+        return None
+
+
 def _list(fd: int, count: _Count) -> list[str]:
-    subdirectories = []
+    subdirectories: list[str] = []
+    files = blocks = 0
     with os.scandir(fd) as entries:
         for entry in entries:
             try:
                 if entry.is_dir(follow_symlinks=False):
                     subdirectories.append(entry.name)
-                else:
-                    count.add(entry.stat(follow_symlinks=False))
+                    continue
+                status = entry.stat(follow_symlinks=False)
             except OSError:
                 continue
+            if status.st_nlink > 1:
+                count.add(status)
+            else:
+                # Nearly all are so; a call for each would cost as much as looking at it.
+                files += 1
+                blocks += status.st_blocks if _TELLS_BLOCKS else 0
+    count.files += files
+    count.bytes += blocks * 512
+    count.freeable += blocks * 512
     return subdirectories
 
 

@@ -19,7 +19,15 @@ from typing import Any, NamedTuple
 from tempscope.storages._descriptor import Descriptor
 
 
-__all__ = ["DIRECTORY", "let_in", "make_writable", "mount_id", "open_directory", "open_subdirectory"]
+__all__ = [
+    "DIRECTORY",
+    "let_in",
+    "make_private",
+    "make_writable",
+    "mount_id",
+    "open_directory",
+    "open_subdirectory",
+]
 
 DIRECTORY = (
     getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | os.O_RDONLY
@@ -56,13 +64,20 @@ def open_subdirectory(parent_fd: int, name: str) -> Descriptor:
 
 
 def mount_id(fd: int) -> int:
-    """Return the id of the mount that *fd* is on, or its device number where the kernel does not tell."""
+    """
+    Return the id of the mount that *fd* is on, or its device number where the kernel does not tell.
+
+    Raises:
+        OSError: If there is no descriptor left to ask by.
+    """
     text = b""
     try:
         with Descriptor.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY) as info:
             text = os.read(info.fd, 4096)
-    except OSError:
-        pass
+    except OSError as error:
+        # Where the kernel would tell, the device is no answer: a bind mount has the same one.
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
     _, found, rest = text.partition(b"mnt_id:")
     if found:
         return int(rest.split(maxsplit=1)[0])
@@ -78,6 +93,14 @@ def make_writable(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def make_private(fd: int) -> bool:
+    """Give the file *fd*, which we made, mode 0600; return whether the umask had taken some of that."""
+    stripped = stat.S_IMODE(os.fstat(fd).st_mode) != 0o600
+    if stripped:
+        os.fchmod(fd, 0o600)
+    return stripped
 
 
 def let_in(dir_fd: int, name: str) -> bool:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 from functools import cache
 
 from tempscope._clock import SystemClock, boot_id
 from tempscope.model import Owner
 from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._openat2 import make_private
 from tempscope.storages._records import MAX_RECORD_BYTES, parse_object
 
 
@@ -79,9 +79,7 @@ def write_owner(dir_fd: int, owner: Owner) -> bool:
     now = SystemClock().now()
     text = json.dumps({"schema": 1, "uid": _uid(), **owner.to_dict(), "created": [now.wall, now.boot]})
     with Descriptor.open(OWNER, _WRITE, 0o600, dir_fd=dir_fd) as file:
-        stripped = stat.S_IMODE(os.fstat(file.fd).st_mode) != 0o600
-        if stripped:
-            os.fchmod(file.fd, 0o600)
+        stripped = make_private(file.fd)
         os.write(file.fd, text.encode("ascii"))
     return stripped
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import attrs
 
 from tempscope._names import escape
 from tempscope.model import Entry, Removal, ScopeRecord, Verdict
+from tempscope.protocols import Pace
 from tempscope.storages import _lock
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
@@ -24,9 +26,9 @@ from tempscope.storages._hand_over import OUTSIDE
 from tempscope.storages._holders import keepers
 from tempscope.storages._instance import identity_of, is_area_name, is_named
 from tempscope.storages._journal import OutsidePath, read_journal
-from tempscope.storages._measure import measure
+from tempscope.storages._measure import measure, measure_kept
 from tempscope.storages._openat2 import let_in, open_subdirectory
-from tempscope.storages._outside import remove_outside
+from tempscope.storages._outside import is_still_there, remove_outside
 from tempscope.storages._record_file import read_record, write_record
 from tempscope.storages._root import Root
 from tempscope.storages._token import is_token, new_token
@@ -48,14 +50,16 @@ class Reclaiming:
     Lives as long as the root is open; used by one thread.
     """
 
-    __slots__ = ("_budget", "_held", "_root", "_staying", "_trust")
+    __slots__ = ("_budget", "_held", "_pace", "_root", "_staying", "_trust", "_unreadable")
 
     def __init__(self, root: Root, trust: Trust, budget: int) -> None:
         self._root = root
         self._trust = trust
         self._budget = budget
+        self._pace: Pace | None = None
         self._held: tuple[str, Descriptor] | None = None
         self._staying: set[str] = set()
+        self._unreadable: set[str] = set()
 
     @contextmanager
     def holding(self, name: str, descriptor: Descriptor) -> Iterator[None]:
@@ -66,8 +70,15 @@ class Reclaiming:
         finally:
             self._held = None
 
-    def run(self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool) -> Removal:
+    def leave(self, name: str) -> None:
+        """Know that the journal of the instance *name* could not be read when its scopes were to be told."""
+        self._unreadable.add(name)
+
+    def run(
+        self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool, pace: Pace | None = None
+    ) -> Removal:
         """Delete, or keep on, what *record* tells, if at this moment nobody holds it."""
+        self._pace = pace
         names = self._names_of(record.directory)
         if not names:
             return _left(str(record.directory), "it is not a directory that a sweep may touch")
@@ -151,7 +162,7 @@ class Reclaiming:
             state = _lock.seize(directory.fd)
             if state != "held":
                 return _left(path, _held(keepers(directory.fd)))
-            outside = self._handed_over(directory, dry_run)
+            outside = self._handed_over(directory, path, dry_run)
             if outside.failed:
                 return outside
             if verdict.keep:
@@ -174,7 +185,7 @@ class Reclaiming:
         token = record.token if is_token(record.token) else new_token()
         if dry_run:
             return _kept(self._path(f"k-{token}"), verdict.reason)
-        kept = attrs.evolve(record, state="retained", verdict=verdict, usage=measure(directory.fd))
+        kept = attrs.evolve(record, state="retained", verdict=verdict, usage=measure_kept(directory.fd))
         try:
             self._move_to_kept(directory, parent_fd, name, attrs.evolve(kept, token=token))
         except OSError as error:
@@ -192,16 +203,21 @@ class Reclaiming:
     def _instance(self, name: str, held: Descriptor, dry_run: bool) -> Removal:
         """Settle the outside paths of a dead instance, then remove it, unless scopes are still in it."""
         journal = read_journal(held.fd)
-        if journal.unreadable:
+        if journal.unreadable or name in self._unreadable:
             reason = "its journal cannot be read, so nothing of it is touched"
             return Removal(failed=1, entries=(Entry(escape(self._path(name)), "failed", reason),))
         if name in self._staying or (not dry_run and any(map(is_area_name, os.listdir(held.fd)))):
             return _NOTHING
         removal = self._outside(journal.outside.values(), dry_run)
+        tracked = [each.path for each in journal.tracked.values() if is_still_there(each.path, each.identity)]
+        for path in dict.fromkeys(tracked):
+            removal += _left(
+                path, "it is tracked by a process that is gone: whoever tracks it deletes it by age"
+            )
         if journal.ignored:
             removal += _left(self._path(name), f"{journal.ignored} lines of its journal could not be read")
-        if removal.failed or dry_run:
-            # What could not be deleted is not forgotten.
+        if removal.failed or tracked or dry_run:
+            # What could not be deleted is not forgotten, and what is tracked is known by this journal alone.
             return removal
         gone = self._remove_by_trash(name, identity_of(held.fd))
         return removal + attrs.evolve(gone, removed=0, removed_bytes=0)
@@ -209,20 +225,22 @@ class Reclaiming:
     def _outside(self, paths: Iterable[OutsidePath], dry_run: bool) -> Removal:
         removal = _NOTHING
         for outside in paths:
-            if outside.kind == "outside":
-                removal += _settled_outside(outside, dry_run)
-            else:
-                removal += _left(outside.path, "it was only tracked, so a sweep leaves it")
+            removal += _settled_outside(outside, dry_run)
         return removal
 
-    def _handed_over(self, directory: Descriptor, dry_run: bool) -> Removal:
+    def _handed_over(self, directory: Descriptor, path: str, dry_run: bool) -> Removal:
         """Settle the outside paths that a scope took along when it was handed over, or was going to be."""
-        return self._outside(read_journal(directory.fd, OUTSIDE).outside.values(), dry_run)
+        told = read_journal(directory.fd, OUTSIDE)
+        # What else stands under that name, a program put there: it tells nothing.
+        if told.unreadable and _is_file(directory.fd, OUTSIDE):
+            reason = "what it took along cannot be read, so nothing of it is touched"
+            return Removal(failed=1, entries=(Entry(escape(path), "failed", reason),))
+        return self._outside(told.outside.values(), dry_run)
 
     def _alone(
         self, name: str, held: Descriptor, record: ScopeRecord, verdict: Verdict, dry_run: bool
     ) -> Removal:
-        outside = self._handed_over(held, dry_run) if name.startswith("d-") else _NOTHING
+        outside = self._handed_over(held, self._path(name), dry_run) if name.startswith("d-") else _NOTHING
         if outside.failed:
             return outside
         if not verdict.keep:
@@ -250,11 +268,12 @@ class Reclaiming:
             os.rename(name, trash, src_dir_fd=self._root.fd, dst_dir_fd=self._root.fd)
         except OSError:
             # A full or read-only disk may refuse the rename; removing needs no room.
-            trash = name
+            # Without pauses: under this name nobody may see half of it.
+            trash, self._pace = name, None
         return self._remove(self._root.fd, trash, identity, self._root.path)
 
     def _remove(self, dir_fd: int, name: str, identity: tuple[int, int] | None, parent: str) -> Removal:
-        removal = remove_entry(dir_fd, name, expected=identity, budget=self._budget)
+        removal = remove_entry(dir_fd, name, expected=identity, budget=self._budget, pace=self._pace)
         told = tuple(attrs.evolve(entry, path=f"{escape(parent)}/{entry.path}") for entry in removal.entries)
         return attrs.evolve(removal, entries=told)
 
@@ -274,6 +293,10 @@ def _open_area(instance_fd: int, area: str) -> Descriptor | None:
         if error.errno in _NO_DIRECTORY or error.errno == errno.ENOENT:
             return None
         raise
+
+
+def _is_file(dir_fd: int, name: str) -> bool:
+    return stat.S_ISREG(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode)
 
 
 def _settled_outside(outside: OutsidePath, dry_run: bool) -> Removal:

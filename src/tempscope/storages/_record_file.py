@@ -12,6 +12,7 @@ import os
 
 from tempscope.model import ScopeRecord
 from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._openat2 import make_private
 from tempscope.storages._records import MAX_RECORD_BYTES, decode_record, encode_record
 
 
@@ -46,6 +47,7 @@ def write_whole(dir_fd: int, name: str, data: bytes) -> None:
         with _open_new(dir_fd, new) as file:
             if os.write(file.fd, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            make_private(file.fd)
             file.finish()
         os.rename(new, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except OSError:

@@ -15,17 +15,17 @@ import attrs
 
 from tempscope import _log
 from tempscope.errors import ForkedScopeError, StorageError
-from tempscope.storages import _lock
+from tempscope.storages import _lock, _reserve
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._failure import storage_error
 from tempscope.storages._instance import Instance, identity_of, is_named
 from tempscope.storages._owner import write_unlocked
-from tempscope.storages._root import Root, make_private_directory, open_root
+from tempscope.storages._root import Root, find_root, make_private_directory, open_root
 from tempscope.storages._token import new_token
 
 
-__all__ = ["instance_for", "leave", "leave_all", "let_go_of_inherited"]
+__all__ = ["instance_for", "instance_here", "leave", "leave_all", "let_go_of_inherited"]
 
 _ATTEMPTS = 64
 
@@ -66,6 +66,21 @@ def instance_for(base_dir: str | None, user: int = 0) -> tuple[Instance, bool]:
     return _join(base_dir, user)
 
 
+def instance_here(base_dir: str | None) -> Instance | None:
+    """
+    Return this process's instance under the root in *base_dir*; None if nobody made one, and none is made.
+
+    Raises:
+        BaseDirectoryError: If the root cannot be ours.
+    """
+    let_go_of_inherited()
+    root = find_root(base_dir)
+    if root is None:
+        return None
+    root.close()
+    return _registry.instances.get(root.identity)
+
+
 def _join(base_dir: str | None, user: int) -> tuple[Instance, bool]:
     pid = os.getpid()
     root = open_root(base_dir)
@@ -90,6 +105,7 @@ def _make_registered(root: Root, pid: int) -> Instance:
             instance.let_go()
             raise _forked(pid)
         _registry.instances[root.identity] = instance
+        _reserve.fill(instance.fd)
     except (OSError, ValueError) as error:
         root.close()
         if os.getpid() != pid:
@@ -173,6 +189,8 @@ def leave(instance: Instance, user: int = 0) -> None:
         if instance.users <= {user}:
             # Done again by the next call if an interrupt cuts it short: the user is still known.
             instance.remove()
+            # It may stand in this directory, whose file system somebody may want to unmount.
+            _reserve.give_all_back()
             _registry.instances.pop(instance.root.identity, None)
         instance.users.discard(user)
 
@@ -192,6 +210,7 @@ def let_go_of_inherited() -> None:
     # Another thread of the parent may have held the lock; nobody here ever would release it.
     _registry.lock = threading.RLock()
     _registry.pid = pid
+    _reserve.give_all_back()
     while _registry.creating:
         _registry.creating.pop().close()
     while _registry.instances:
@@ -206,7 +225,7 @@ def _remove_at_exit() -> None:
         try:
             instance.remove()
         except Exception as error:
-            _log.debug("an instance directory stays for the sweep", error=type(error).__name__)
+            _log.warn("an instance directory stays for the sweep", error=type(error).__name__)
 
 
 # A platform without fork has nothing to register.

@@ -11,8 +11,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from tempscope.storages._descriptor import Descriptor
-from tempscope.storages._instance import identity_of
+from tempscope.storages._descriptor import Descriptor, identity_of
 from tempscope.storages._openat2 import open_directory
 from tempscope.storages._root import make_private_directory
 from tempscope.storages._walk import Walk

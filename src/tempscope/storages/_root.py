@@ -22,7 +22,15 @@ from tempscope.storages._failure import storage_error
 from tempscope.storages._openat2 import let_in, open_directory
 
 
-__all__ = ["MARKER", "Root", "find_root", "make_private_directory", "open_root", "root_name"]
+__all__ = [
+    "MARKER",
+    "Root",
+    "find_root",
+    "make_directory",
+    "make_private_directory",
+    "open_root",
+    "root_name",
+]
 
 MARKER = ".tempscope-root"
 """The file by which a sweep knows a root of ours from a look-alike."""
@@ -158,11 +166,21 @@ def make_private_directory(dir_fd: int, name: str, *, exist_ok: bool = False) ->
         OSError: ``EEXIST`` if it is there already (unless *exist_ok*), else the system's.
     """
     try:
-        os.mkdir(name, 0o700, dir_fd=dir_fd)
+        return make_directory(dir_fd, name)[0]
     except FileExistsError:
         if not exist_ok:
             raise
         return open_directory(name, dir_fd=dir_fd)
+
+
+def make_directory(dir_fd: int, name: str) -> tuple[Descriptor, bool]:
+    """
+    Make the directory *name*, mode 0700 whatever the umask; return it, and whether that took some.
+
+    Raises:
+        OSError: ``EEXIST`` if it is there already, else the system's.
+    """
+    os.mkdir(name, 0o700, dir_fd=dir_fd)
     try:
         return _open_made(dir_fd, name)
     except OSError:
@@ -178,17 +196,20 @@ def _take_back(dir_fd: int, name: str) -> None:
         pass
 
 
-def _open_made(dir_fd: int, name: str) -> Descriptor:
+def _open_made(dir_fd: int, name: str) -> tuple[Descriptor, bool]:
+    stripped = False
     try:
         descriptor = open_directory(name, dir_fd=dir_fd)
     except PermissionError:
         # A umask that takes the owner's own bits leaves a directory that its maker cannot open.
-        if not let_in(dir_fd, name):
+        stripped = let_in(dir_fd, name)
+        if not stripped:
             raise
         descriptor = open_directory(name, dir_fd=dir_fd)
     if stat.S_IMODE(os.fstat(descriptor.fd).st_mode) != 0o700:
+        stripped = True
         os.fchmod(descriptor.fd, 0o700)
-    return descriptor
+    return descriptor, stripped
 
 
 def _check_own(path: str, descriptor: Descriptor) -> tuple[int, int]:

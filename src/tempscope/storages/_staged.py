@@ -14,6 +14,7 @@ from tempscope._names import escape
 from tempscope.errors import StagedSourceChangedError
 from tempscope.model import StagedMethod
 from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._failure import storage_error
 
 
 __all__ = ["LinkedState", "StagedOnDisk", "digest_of", "torn"]
@@ -74,7 +75,14 @@ class StagedOnDisk:
     linked: Mapping[str, LinkedState] = attrs.field(factory=dict, repr=False)
 
     def verify(self) -> None:
-        """Raise :class:`~tempscope.StagedSourceChangedError` if shared content was written to."""
+        """
+        Check that the shared content was not written to.
+
+        Raises:
+            StagedSourceChangedError: If it was.
+
+            StorageError: If nobody can tell.
+        """
         changed = {
             name: differences
             for name, before in self.linked.items()
@@ -102,6 +110,12 @@ class StagedOnDisk:
                     now = now._replace(digest=digest_of(path))
             except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError as error:
+                raise storage_error(
+                    error,
+                    f"nobody can tell whether the staged source {escape(str(self.source))!r} changed",
+                    path=path,
+                ) from error
             return before.differences(now)
         return ()
 

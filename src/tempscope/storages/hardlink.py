@@ -36,7 +36,7 @@ class HardlinkStorage(LocalDiskStorage):
             when it is staged and once when it is verified.  Without it, size, modification time and
             mode are compared, which a program can forge.
 
-        application, sweep_on_start, background_removal, trust_locks: As for
+        application, sweep_on_start, background_removal, trust_locks, max_bytes: As for
             :class:`~tempscope.LocalDiskStorage`.
     """
 
@@ -52,6 +52,7 @@ class HardlinkStorage(LocalDiskStorage):
         sweep_on_start: bool = True,
         background_removal: bool = False,
         trust_locks: bool = False,
+        max_bytes: int | str | None = None,
     ) -> None:
         super().__init__(
             base_dir,
@@ -59,6 +60,7 @@ class HardlinkStorage(LocalDiskStorage):
             sweep_on_start=sweep_on_start,
             background_removal=background_removal,
             trust_locks=trust_locks,
+            max_bytes=max_bytes,
         )
         size = parse_size(threshold, what="threshold", minimum=0, bare=True)
         self._threshold = size

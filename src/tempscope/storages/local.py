@@ -10,14 +10,14 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
 from tempscope import _log
 from tempscope._clock import SystemClock
-from tempscope.errors import BaseDirectoryError, LeaseLostError, ScopeClosedError
-from tempscope.model import Capability, Removal, ScopeRecord, Verdict
+from tempscope.errors import BaseDirectoryError, LeaseLostError, ScopeClosedError, StorageError
+from tempscope.model import Capability, Removal, ScopeRecord, TrackedPath, Verdict
 from tempscope.protocols import StagedFile
 from tempscope.storages._area import LocalArea
 from tempscope.storages._area_directory import AreaDirectory
@@ -27,13 +27,19 @@ from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._failure import storage_error
 from tempscope.storages._hand_over import check_token, find_waiting
+from tempscope.storages._identity import Identity
 from tempscope.storages._instance import Instance, is_named
+from tempscope.storages._journal import OutsidePath
 from tempscope.storages._link import Linking
-from tempscope.storages._registry import instance_for, leave_all
-from tempscope.storages._scan import DiskSweep, scan
+from tempscope.storages._registry import instance_for, instance_here, leave_all
+from tempscope.storages._scan import DiskSweep, scan, survey
 from tempscope.storages._start_sweep import sweep_at_start
 from tempscope.storages._token import new_token
+from tempscope.storages._tracked import tracked_elsewhere
 
+
+if TYPE_CHECKING:
+    from tempscope.storages._quota import Limit
 
 __all__ = ["LocalDiskStorage", "RamDiskStorage", "default_application"]
 
@@ -73,8 +79,14 @@ class LocalDiskStorage:
 
         trust_locks: Whether file locks are to be believed on a network or unknown file system.
 
+        max_bytes: How many bytes the open scopes of this storage may use together: bytes, or text
+            such as ``"10GiB"``; None is no limit.
+            What policies keep does not count, nor do other processes; managers see to it, not areas.
+
     Raises:
         BaseDirectoryError: If *base_dir* cannot be a path.
+
+        ConfigurationError: If *max_bytes* is no size.
 
     Not promised: anything against other programs of the same user, who can do to these files
     whatever they like.
@@ -102,12 +114,14 @@ class LocalDiskStorage:
         sweep_on_start: bool = True,
         background_removal: bool = False,
         trust_locks: bool = False,
+        max_bytes: int | str | None = None,
     ) -> None:
         self._base_dir = None if base_dir is None else absolute(base_dir, "base directory")
         self._application = application if application is not None else default_application()
         self._sweep_on_start = sweep_on_start
         self._background_removal = background_removal
         self._trust_locks = trust_locks
+        self._limit = None if max_bytes is None else _limit_of(self, max_bytes)
         self._lock = threading.RLock()
         self._areas: set[AreaDirectory] = set()
         self._used: Instance | None = None
@@ -119,6 +133,11 @@ class LocalDiskStorage:
     def application(self) -> str:
         """Whose scopes these are."""
         return self._application
+
+    @property
+    def limit(self) -> Limit | None:
+        """What bounds all its open scopes together; None for nothing."""
+        return self._limit
 
     @property
     def base_dir(self) -> Path | None:
@@ -172,6 +191,10 @@ class LocalDiskStorage:
         """Tell all scopes under our root, of every process and application."""
         return scan(self._base_dir, trust_locks=self._trust_locks)
 
+    def survey(self) -> Iterable[ScopeRecord]:
+        """Tell all scopes under our root with what they occupy, and who holds them."""
+        return survey(self._base_dir, trust_locks=self._trust_locks)
+
     def reclaim(self, record: ScopeRecord, verdict: Verdict) -> Removal:
         """Delete, or keep on, an area that no living owner holds."""
         with self.sweeping() as sweep:
@@ -180,6 +203,54 @@ class LocalDiskStorage:
     def sweeping(self) -> DiskSweep:
         """Look over our root to take back what dead processes left; living ones are only counted."""
         return DiskSweep(self._base_dir, trust_locks=self._trust_locks)
+
+    def track(self, path: Path, identity: str, by: str) -> None:
+        """Write *path* into the journal as one that *by* tracks."""
+        known = Identity.parse(identity) if identity else None
+        try:
+            self._leased().journal.add_tracked(by, OutsidePath(os.fspath(path), known))
+        except OSError as error:
+            if isinstance(error, StorageError):
+                raise
+            raise storage_error(error, "the path cannot be tracked", path=os.fspath(path)) from error
+
+    def _leased(self) -> Instance:
+        """Return this process's instance, another one if its lease was lost, which goes on tracking."""
+        instance = self._instance()
+        try:
+            instance.check()
+        except LeaseLostError:
+            lost, instance = instance, self._instance()
+            for by, each in lost.journal.tracked():
+                instance.journal.add_tracked(by, each)
+        return instance
+
+    def _instance_here(self) -> Instance | None:
+        """Return this process's instance if there is one, whichever storage of the process made it."""
+        instance = self._used
+        if instance is not None and instance.pid == os.getpid():
+            return instance
+        return instance_here(self._base_dir)
+
+    def untrack(self, path: Path, by: str) -> None:
+        """Take *path* out of the journal, as far as *by* is concerned."""
+        try:
+            instance = self._instance_here()
+            if instance is not None:
+                instance.check()
+                instance.journal.drop_tracked(by, os.fspath(path))
+        except (OSError, ValueError) as error:
+            _log.warn("a path could not be taken out of the journal", error=type(error).__name__)
+
+    def tracked(self, *, everywhere: bool = False) -> Iterable[TrackedPath]:
+        """Tell what this process tracks, and then what the others under our root do or did."""
+        instance = self._instance_here()
+        if instance is not None:
+            for by, each in instance.journal.tracked():
+                yield TrackedPath(each.path, str(each.identity or ""), by, "this process")
+        if everywhere:
+            own = None if instance is None else instance.name
+            yield from tracked_elsewhere(self._base_dir, own, trust_locks=self._trust_locks)
 
     def close(self) -> None:
         """Remove the open areas, wait for background removals, and let go of the lease."""
@@ -257,6 +328,13 @@ class LocalDiskStorage:
         return Removal()
 
 
+def _limit_of(storage: LocalDiskStorage, max_bytes: int | str) -> Limit:
+    # Who sets no limit does not pay for importing it.
+    from tempscope.storages._quota import limit_of_storage
+
+    return limit_of_storage(storage, max_bytes)
+
+
 def _remove_now(instance: Instance, name: str, identity: tuple[int, int], held: Descriptor) -> Removal:
     removal = remove_entry(instance.fd, name, expected=identity, held=None if held.closed else held)
     if removal == Removal():
@@ -277,7 +355,7 @@ class RamDiskStorage(LocalDiskStorage):
     Lives as long as the process needs it; shared by all its threads.
 
     Args:
-        application, sweep_on_start, background_removal, trust_locks: As for
+        application, sweep_on_start, background_removal, trust_locks, max_bytes: As for
             :class:`LocalDiskStorage`.
 
     Raises:
@@ -291,6 +369,7 @@ class RamDiskStorage(LocalDiskStorage):
         sweep_on_start: bool = True,
         background_removal: bool = False,
         trust_locks: bool = False,
+        max_bytes: int | str | None = None,
     ) -> None:
         if not os.path.isdir(_RAM_DISK):
             raise BaseDirectoryError(
@@ -303,6 +382,7 @@ class RamDiskStorage(LocalDiskStorage):
             sweep_on_start=sweep_on_start,
             background_removal=background_removal,
             trust_locks=trust_locks,
+            max_bytes=max_bytes,
         )
 
     def __repr__(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from tempscope.protocols import (
     HandingOver,
     OutsidePathJournal,
     Progress,
+    Reserving,
     StagedFile,
     TakingOver,
     TempArea,
@@ -63,6 +65,11 @@ class WrappedStorage(ABC):
     def application(self) -> str:
         """Whose scopes these are, if the inner storage says so."""
         return getattr(self._inner, "application", "")
+
+    @property
+    def limit(self) -> object:
+        """What bounds all open scopes together, if the inner storage says so."""
+        return getattr(self._inner, "limit", None)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -158,6 +165,11 @@ class WrappedArea:
         return f"{type(self._calls).__name__}'s {self._inner!r}"
 
 
+class _Reserving(WrappedArea):
+    def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:
+        self._do("reserve_by", reserve)
+
+
 class _GivingUp(WrappedArea):
     def give_up(self, path: Path) -> Path:
         return cast("Path", self._do("give_up", path))
@@ -194,6 +206,7 @@ class _TakingOver(WrappedStorage):
 
 _OF_AREAS: dict[type, type] = {
     GivingUp: _GivingUp,
+    Reserving: _Reserving,
     OutsidePathJournal: _Journal,
     HandingOver: _HandingOver,
     CommandLease: _CommandLease,

@@ -31,9 +31,10 @@ def test_chaos(
     A living owner's files are there whenever somebody looks, and one last sweep leaves nothing.
 
     The full size is at least a minute and 5,000 kills.
-    Trap: the window between mkdir and lock.
-    Trap: two sweepers at once.
-    Trap: a child unlocks the parent's lock.
+    Trap 6: the window between mkdir and lock.
+    Trap 15: two sweepers at once.
+    Trap 3: a child unlocks the parent's lock.
+    P1.
     """
     seconds, kills = FULL if full else SHORT
     result = subprocess.run(

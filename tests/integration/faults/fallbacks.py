@@ -49,22 +49,25 @@ FALLBACKS = (
         r"/\.tempscope-root>",
         "the file is the mark; what it says and its mode are for people",
     ),
-    # -- the sweep at start, while the first file of a storage is made
+    # -- the sweep at start, of which the program tells when it begins and ends
     Fallback(
-        "openat|newfstatat|read|fcntl|getdents64|flock",
-        r'^([67]<[^>]*/(base|fresh|tempscope-\d+)(/|>)|.*"/proc/self/(fdinfo/\d+|mountinfo)"|.*O_PATH|6</proc/)',
+        "openat|newfstatat|read|fcntl|getdents64|flock|lseek|ioctl|close",
+        "",
         "the sweep at start is a favour to others, for a short while: the next sweep does what it could not",
-        phases=("BEGIN", "STARTED"),
+        phases=("SWEEPING",),
     ),
     # -- the lease
     Fallback("flock", r"/tempscope-\d+>", "the root's lock only keeps systemd-tmpfiles from an empty root"),
     Fallback("flock", r"/d-\w+>, LOCK_SH", "where there are no locks, no sweep removes what waits"),
     Fallback("flock", r"/i-\w+>, LOCK_SH", "busy: a sweeper was faster; another name is tried", ("EACCES",)),
+    Fallback("flock", r"/i-\w+>, LOCK_EX", "busy: it counts as living, until the next sweep", ("EACCES",)),
     Fallback(
         "newfstatat",
         r'^(\d+<[^>]*/(i-\w+|journal|a\d+|[kd]-\w+|tempscope-\d+)>(\(deleted\))?, "",|4<[^>]*>, "i-\w+")',
         "whether a descriptor still is ours could not be seen: it is opened again, or left alone at the end",
     ),
+    # -- the reserve of descriptors
+    Fallback("openat", r'/i-\w+>, "\."', "a reserve that is not full is filled when the next scope ends"),
     # -- the owner's record
     Fallback(
         "readlink|openat|newfstatat|ioctl|lseek|read|close",
@@ -88,11 +91,21 @@ FALLBACKS = (
         r'/outside/(source|holes|tree)", .*AT_SYMLINK_NOFOLLOW',
         "a staged source that cannot be looked at afterwards is not there to be deleted by its path either",
     ),
+    Fallback(
+        "newfstatat",
+        r'"\.tempscope-\w+", .*AT_SYMLINK_NOFOLLOW\)',
+        "whether a copy's own name is gone could not be seen: the journal keeps it, for the sweep",
+    ),
     Fallback("linkat", r'/outside/source"', "what cannot be linked is reflinked, or copied", ("EACCES",)),
     Fallback("close", r"/(source|result|copy)>", "the file was only read, or was synced before"),
     Fallback("close", r"/outside/(holes|tree(/\w+)*)>", "what is staged is only read"),
     Fallback("close", r"/own tree(/\w+)*>", "what is published was only read, and synced", phases=("TREES",)),
     # -- handing over
+    Fallback(
+        "openat|read|close",
+        r'/d-\w+>, "\.tempscope-record"|/\.tempscope-record>',
+        "what waits without a record that can be read waits on, and the report tells of it as kept",
+    ),
     Fallback("close", r"/\.tempscope-(record|outside|staged)>", "it was only read"),
     Fallback(
         "unlinkat",
@@ -102,9 +115,11 @@ FALLBACKS = (
     # -- registered paths
     Fallback(
         "statx",
-        r'[/"](registered|replaced|handed)"',
-        "without a birth time the living process goes by device and inode, and a sweep keeps and tells",
+        r'/(registered|replaced|handed)"',
+        "registered without a birth time, the living process goes by device and inode, and a sweep keeps it; "
+        "whether it is a staged source is known by these alone",
     ),
+    Fallback("statx", r'"replaced"', "its inode is another one, which is enough: it stays and is told"),
     Fallback(
         "name_to_handle_at",
         r"registered|replaced|handed",
@@ -127,8 +142,15 @@ FALLBACKS = (
     Fallback("unlinkat", r'"tempscope_3.tmp", 0\)', "the deleter tries again, its own way"),
     Fallback(
         "fcntl|getdents64|newfstatat|openat2|openat",
-        r"/(tempscope_2|deeper)",
-        "out of descriptors: the deleter gives back those that it kept, and goes on",
+        r'/(tempscope_2|deeper)|/a\d+>, ("[^"]*", (\{flags=)?O_RDONLY|F_|0x)|^\d+<[^>]*/i-\w+>, (F_|0x)',
+        "out of descriptors: the deleter, or the reserve, gives one back, and it is done again",
+        ("EMFILE",),
+    ),
+    Fallback("openat", r'/outside", .*O_PATH', "out of descriptors: the reserve gives one back", ("EMFILE",)),
+    Fallback(
+        "openat|newfstatat|write|close|renameat",
+        r'[/"]\.tempscope-record\.new[>"]',
+        "out of descriptors: the reserve gives one back, and the record is written again",
         ("EMFILE",),
     ),
     Fallback(

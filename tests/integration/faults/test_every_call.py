@@ -142,7 +142,10 @@ def test_fault_at_every_call(
     """
     One sweep after a fault at any system call nothing is left, and nothing foreign is harmed.
 
-    The fault itself is reported once, or answered by a documented fallback (FAULTS 1-4, 12-14, 16, 17, 19).
+    The fault itself is reported once, or answered by a documented fallback.
+
+    Rows 1, 2, 3, 4, 12, 13, 14, 16, 17, 19, 38.
+    P3, P4.
     """
     case = bench.cases[name]
     points, _ = bench.points(case)

@@ -273,3 +273,19 @@ def test_in_scope_outside_inject_gives_the_scope_it_opened(module: types.ModuleT
     assert number == 4
     assert manager is current
     container.unwire()
+
+
+@pytest.mark.parametrize("backend", ["disk", "ram", "hardlink", "memory"])
+def test_quotas_are_settings(backend: str, tmp_path: Path) -> None:
+    """The settings quota and max_bytes reach the scopes and the storage."""
+    container = configured(backend=backend, base_dir=str(tmp_path), quota="1MiB", max_bytes="2MiB")
+    storage = container.storage()
+    try:
+        assert container.scopes().quota == 1024**2
+        if backend == "memory":
+            # It bounds the memory, not the disk that is spilled to.
+            assert (storage._volume.max_bytes, storage._spill_to.limit) == (2 * 1024**2, None)
+        else:
+            assert storage.limit.max_bytes == 2 * 1024**2
+    finally:
+        storage.close()

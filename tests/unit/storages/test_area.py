@@ -26,7 +26,7 @@ from tempscope.errors import (
     StorageFull,
 )
 from tempscope.model import Outcome, Removal, Usage, Verdict
-from tempscope.storages import _area, _area_directory
+from tempscope.storages import _area, _area_directory, _measure
 from tempscope.storages._area import LocalArea
 from tempscope.storages._journal import read_journal
 from tempscope.storages._openat2 import open_directory
@@ -56,6 +56,15 @@ def refuse(monkeypatch: pytest.MonkeyPatch, module: Any, call: str, code: int) -
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(module.os, call, refused)
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    """Return a function that raises *error*."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 def mode(path: Path) -> int:
@@ -88,7 +97,7 @@ def test_an_area_never_used_is_removed_without_a_trace(area: LocalArea, tmp_path
 
 
 def test_modes(made: LocalArea) -> None:
-    """Trap: files have mode 0600 and directories 0700, exact names included."""
+    """Security rule 3. Trap 43: files have mode 0600 and directories 0700, exact names included."""
     assert mode(made.directory) == 0o700
     assert mode(made.directory / "file") == 0o600
     assert mode(made.create_dir("directory")) == 0o700
@@ -107,6 +116,33 @@ def test_modes_under_any_umask(open_to_all: Path, umask: Callable[[int], int], t
             return [mode(path) for path in paths]
 
     assert as_nobody(attempt) == [0o600, 0o700, 0o700]
+
+
+@needs_root
+@pytest.mark.parametrize("taken", [0o777, 0o000])
+def test_modes_when_the_umask_changes(open_to_all: Path, umask: Callable[[int], int], taken: int) -> None:
+    """
+    Row 93: a umask that changes after the instance was made is met by the next scope.
+
+    A scope that is open already never gives anybody else a right, but a file may lack its owner's.
+    """
+
+    def attempt() -> list[list[int]]:
+        with LocalDiskStorage(open_to_all) as storage:
+            before = storage.open_area(record_of())
+            before.create_file("early")
+            umask(taken)
+            after = storage.open_area(record_of())
+            made = [
+                [mode(area.create_file("file")), mode(area.create_dir("dir"))] for area in (before, after)
+            ]
+            umask(0o022)
+            storage.open_area(record_of()).create_file("file")
+            assert not storage._instance().strips_owner_bits
+            return made
+
+    exact = [0o600, 0o700]
+    assert as_nobody(attempt) == [[0, 0] if taken == 0o777 else exact, exact]
 
 
 def test_names_are_checked_before_anything_is_made(area: LocalArea, tmp_path: Path) -> None:
@@ -395,7 +431,7 @@ def test_the_instance_goes_while_the_area_is_made(
     area: LocalArea, storage: LocalDiskStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An instance that is removed between its check and the making of an area is answered by another one."""
-    real, calls = _area_directory.make_private_directory, []
+    real, calls = _area_directory.make_directory, []
 
     def operator(fd: int, name: str) -> Any:
         calls.append(name)
@@ -403,7 +439,7 @@ def test_the_instance_goes_while_the_area_is_made(
             shutil.rmtree(os.readlink(f"/proc/self/fd/{fd}"))
         return real(fd, name)
 
-    monkeypatch.setattr(_area_directory, "make_private_directory", operator)
+    monkeypatch.setattr(_area_directory, "make_directory", operator)
     assert area.create_file("new").exists()
     assert len(calls) == 2
 
@@ -414,7 +450,7 @@ def test_the_instance_closes_while_the_area_is_made(area: LocalArea, monkeypatch
     def closed(fd: int, name: str) -> Any:
         raise ValueError("the descriptor is closed")
 
-    monkeypatch.setattr(_area_directory, "make_private_directory", closed)
+    monkeypatch.setattr(_area_directory, "make_directory", closed)
     with pytest.raises(StorageError, match="cannot be made"):
         area.create_file("new")
 
@@ -567,12 +603,51 @@ def test_forgetting_before_anything_was_made(area: LocalArea, tmp_path: Path) ->
 def test_a_journal_that_takes_no_more(
     made: LocalArea, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Trap: a path that cannot be written down is an error; one that cannot be taken out is said."""
+    """Trap: the journal cannot be written: neither registering nor unregistering passes for done."""
     refuse(monkeypatch, __import__("tempscope.storages._journal", fromlist=["os"]), "write", errno.ENOSPC)
     with pytest.raises(StorageFull, match="the path cannot be registered"):
         made.note_outside(Path("/outside"), "")
+    with pytest.raises(StorageFull, match="the path cannot be unregistered"):
+        made.forget_outside(Path("/outside"))
+
+
+def test_a_lost_journal_is_not_written_to(made: LocalArea, caplog: pytest.LogCaptureFixture) -> None:
+    """L4: a path in a journal that was taken away is nobody's to take out; that is said."""
+    shutil.rmtree(made.directory.parent)
     made.forget_outside(Path("/outside"))
     assert "could not be taken out of the journal" in caplog.text
+
+
+def test_evidence_that_cannot_be_opened_is_not_removed_either(
+    made: LocalArea, storage: LocalDiskStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 16: what is to be kept and cannot be opened outlives its storage, and a sweep knows to keep it."""
+    directory = made.directory
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalArea, "_own_copy", raising(StorageError("no", errno=errno.EIO)))
+        with pytest.raises(StorageError, match="cannot be kept where it should be"):
+            made.retain(kept_record())
+    storage.close()
+    assert (directory / "file").read_bytes() == b"content"
+    with open_directory(str(directory.parent)) as found:
+        assert read_journal(found.fd).areas["a1"].never_closed.keep
+
+
+def test_evidence_without_a_directory_is_told(area: LocalArea, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 17: a scope that is to be kept and has no directory, and can have none, is told."""
+    monkeypatch.setattr(LocalArea, "_own_copy", raising(StorageFull("no", errno=errno.ENOSPC)))
+    with pytest.raises(StorageFull, match="cannot be kept where it should be"):
+        area.retain(kept_record())
+
+
+def test_evidence_that_cannot_be_measured_is_kept_all_the_same(
+    made: LocalArea, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Row 16: a scope that cannot be measured is retained without its size, and that is said."""
+    monkeypatch.setattr(_measure, "measure", raising(OSError(errno.EIO, "no")))
+    kept = made.retain(kept_record())
+    assert (kept.state, kept.usage) == ("retained", None)
+    assert "could not be measured" in caplog.text
 
 
 # -- closing

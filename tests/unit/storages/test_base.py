@@ -16,7 +16,7 @@ from .conftest import in_child
 
 def test_a_path_is_absolute_from_birth(tmp_path, monkeypatch):
     """
-    Trap: relative path and chdir (tempfile 3.27): a path is made absolute once.
+    Trap 39: relative path and chdir (tempfile 3.27): a path is made absolute once.
 
     Bytes and Path objects too.
     """

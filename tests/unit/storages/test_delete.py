@@ -138,7 +138,7 @@ def test_twenty_thousand_levels_and_sixteen_descriptors(tmp_path, top):
     """
     Row 94: a tree of 20,000 levels, whose path is far longer than PATH_MAX, goes with 16 descriptors in all.
 
-    Trap: deep trees, RecursionError and EMFILE (cpython #89727).
+    Trap 30: deep trees, RecursionError and EMFILE (cpython #89727).
     """
     chain(tmp_path / "x", 20_000)
 
@@ -179,7 +179,7 @@ def test_descriptors_do_not_grow_with_depth_and_none_is_left(tmp_path, top, mock
 
 
 def test_a_hundred_thousand_files_in_bounded_memory(tmp_path, top, full):
-    """Trap: a huge flat directory (cpython #76634) goes in memory that does not grow with it."""
+    """Trap 31: a huge flat directory (cpython #76634) goes in memory that does not grow with it."""
     (tmp_path / "x").mkdir()
     fd = os.open(tmp_path / "x", os.O_RDONLY)
     count = 100_000 if full else 20_000
@@ -207,7 +207,7 @@ def test_forbidden_directories_of_ours_are_repaired(open_to_all):
     """
     Row 95: our directories of mode 0000, 0300, 0400 and 0500, deep and empty ones too, go all the same.
 
-    Trap: read-only files and directories, no-exec directories (cpython #79325).
+    Trap 32: read-only files and directories, no-exec directories (cpython #79325).
     """
 
     def job() -> list[int]:
@@ -280,7 +280,7 @@ def test_immutable_things_are_reported_once_and_the_rest_goes(tmp_path, top):
     """
     Row 95: an immutable file and an append-only directory are each reported once; everything else goes.
 
-    Trap: immutable attribute (cpython #135812).
+    Trap 33: immutable attribute (cpython #135812).
     """
     place = tree(tmp_path / "x")
     (place / "only").mkdir()
@@ -324,7 +324,7 @@ def test_special_files_are_unlinked_and_never_opened(tmp_path, top):
     """
     Row 96: a FIFO, a socket, a device and a sticky file are unlinked, and never opened.
 
-    Trap: FIFOs, sockets, devices: open must not block.
+    Trap 38: FIFOs, sockets, devices: open must not block.
     """
     place = tmp_path / "x"
     place.mkdir()
@@ -353,7 +353,7 @@ def test_links_are_unlinked_and_never_followed(tmp_path, top, canary):
     """
     Row 97: links to outside, dangling, to themselves and in a loop are unlinked, and never followed.
 
-    Trap: dangling symlinks; trap: the target's mode (CVE-2023-6597).
+    Trap 40: dangling symlinks. Trap 26: the target's mode (CVE-2023-6597).
     """
     place = tmp_path / "x"
     place.mkdir(mode=0o700)
@@ -376,7 +376,7 @@ def test_a_hard_link_of_the_users_file_leaves_the_file_alone(open_to_all):
     """
     Row 98: removing a hard link in a read-only directory changes neither content, mode nor time of the file.
 
-    Trap: hardlinked source chmodded by cleanup, 0444 to 0700 (all CPythons).
+    Trap 25: hardlinked source chmodded by cleanup, 0444 to 0700 (all CPythons).
     """
 
     def job() -> list[Any]:
@@ -452,7 +452,7 @@ def test_a_mount_inside_is_not_entered(tmp_path, top, canary, mounted, mocker, w
     """
     Row 52: a mount in the tree, of the same device too, is neither entered nor emptied; it is reported.
 
-    Trap: bind mount inside the tree (systemd #12692). Security rule 7.
+    Trap 29: bind mount inside the tree (systemd #12692). Security rule 7.
     """
     place = tree(tmp_path / "x")
     if kind == "bind":
@@ -554,7 +554,7 @@ def test_a_directory_swapped_for_a_link(tmp_path, top, canary, port, mocker, way
     """
     Row 48: a directory that becomes a link between listing and opening is unlinked; its target stays.
 
-    Trap: directory swapped for a symlink during cleanup (CVE-2022-21658). Security rule 6.
+    Trap 27: directory swapped for a symlink during cleanup (CVE-2022-21658). Security rule 6.
     """
     if way == "plain":
         mocker.patch.object(_openat2, "_openat2", return_value=None)
@@ -694,7 +694,7 @@ def test_the_way_up_that_cannot_be_opened(tmp_path, top, mocker, code):
 
 def test_entries_that_vanish_are_fine(tmp_path, top, port):
     """
-    Trap: an entry that vanishes mid-walk, file, directory or the whole tree.
+    Trap 35: an entry that vanishes mid-walk, file, directory or the whole tree.
 
     Is a success (cpython #73885).
     """
@@ -728,7 +728,7 @@ def test_a_directory_that_is_made_anew_each_time_ends(tmp_path, top, mocker):
     """
     Row 53: a directory that is filled again whenever it was emptied is tried a bounded number of times.
 
-    Trap: writer still active, ENOTEMPTY (go #43547): never an endless loop.
+    Trap 34: writer still active, ENOTEMPTY (go #43547): never an endless loop.
     """
     place = tmp_path / "x"
     (place / "a").mkdir(parents=True)
@@ -982,3 +982,58 @@ def test_a_directory_that_is_gone_when_it_is_listed(tmp_path, top, mocker):
     (tmp_path / "x").mkdir()
     mocker.patch.object(os, "scandir", side_effect=OSError(errno.ENOENT, "gone"))
     assert remove_entry(top, "x").complete
+
+
+def test_the_bytes_of_a_great_many_files_are_told_from_some(tmp_path, top, mocker):
+    """Up to a number of files their bytes are exact; of more, each one looked at stands for many."""
+    mocker.patch.object(_delete, "_EXACTLY", 3)
+    mocker.patch.object(_delete, "_EVERY", 4)
+    (tmp_path / "x").mkdir()
+    for number in range(11):
+        (tmp_path / "x" / str(number)).write_bytes(b"x" * 4096)
+    own = os.stat(tmp_path / "x").st_blocks * 512
+    looked = mocker.patch.object(_delete, "_freed_by", side_effect=_delete._freed_by)
+    assert remove_entry(top, "x") == Removal(removed=12, removed_bytes=own + 3 * 4096 + 2 * 4 * 4096)
+    assert looked.call_count == 5
+
+
+def test_files_are_removed_without_being_looked_at(tmp_path, top, mocker):
+    """Of a great many files, one call each is all that most of them cost."""
+    (tmp_path / "x").mkdir()
+    for number in range(_delete._EXACTLY + 2 * _delete._EVERY):
+        (tmp_path / "x" / str(number)).touch()
+    looked = mocker.patch.object(_delete, "_freed_by", return_value=0)
+    assert remove_entry(top, "x").complete
+    assert looked.call_count in (_delete._EXACTLY + 1, _delete._EXACTLY + 2)
+
+
+def test_a_single_error_is_told_and_not_tried_away(tmp_path, top, mocker):
+    """P4: one error of unlinking is told once, although a second try would have gone well."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "f").touch()
+    unlink, errors = os.unlink, [OSError(errno.EIO, "broken")]
+
+    def hooked(name: str, *, dir_fd: int) -> None:
+        if errors:
+            raise errors.pop()
+        unlink(name, dir_fd=dir_fd)
+
+    mocker.patch.object(os, "unlink", hooked)
+    assert [entry.errno for entry in remove_entry(top, "x").entries] == [errno.EIO]
+
+
+def test_the_standard_librarys_remover_is_not_used():
+    """
+    Security rule 19: what lies in our directories is never left to the standard library's remover.
+
+    So that no interpreter's version of it matters; only the tests' own tools, and what is published from
+    memory, which nobody else has seen yet, are removed by it.
+    """
+    package = Path(_delete.__file__).parents[1]
+    words = ("rmtree(", "TemporaryDirectory(", "NamedTemporaryFile(", "mkdtemp(")
+    users = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if any(word in path.read_text(encoding="utf-8") for word in words)
+    }
+    assert users <= {"storages/memory/_give_out.py", "testing/stateful.py"}

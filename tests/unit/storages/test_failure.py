@@ -71,6 +71,7 @@ def test_inodes_and_the_mount_are_named(tiny_disk):
     error = storage_error(caught.value, "it cannot be made", path=str(tiny_disk / "gone" / "f"))
     assert f"(tmpfs on '{tiny_disk}'): no inodes left, though" in str(error)
     assert "takes its room from memory" in str(error)
+    assert (error.mount, error.mount_kind) == (str(tiny_disk), "tmpfs")
     assert error.free_inodes == 0
     assert error.free_bytes > 0
 
@@ -102,9 +103,9 @@ def test_mounts_with_odd_names(tmp_path, mocker):
     mounts.write_text(f"x / ext4 rw 0 0\nx {shown} xfs rw 0 0\nx /elsewhere btrfs rw 0 0\nodd\n")
     really = open
     mocker.patch("builtins.open", lambda path, **kw: really(mounts, **kw))
-    assert _failure._mount_of(str(place / "f")) == (str(place), "xfs")
+    assert _failure.mount_of(str(place / "f")) == (str(place), "xfs")
     mocker.patch("builtins.open", side_effect=OSError(errno.EACCES, "no"))
-    assert _failure._mount_of("/") == ("", "")
+    assert _failure.mount_of("/") == ("", "")
 
 
 Room = namedtuple("Room", "f_bavail f_frsize f_favail f_files")
@@ -129,5 +130,5 @@ def test_what_nobody_knows_is_not_said(mocker):
 
 def test_a_mount_that_is_not_found(mocker):
     """Where the mount's type is unknown, the message says file system."""
-    mocker.patch.object(_failure, "_mount_of", return_value=("", ""))
+    mocker.patch.object(_failure, "mount_of", return_value=("", ""))
     assert "(file system on '')" in str(failed(errno.ENOSPC))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
-from tempscope.errors import ConfigurationError, StagedSourceChangedError
+from tempscope.errors import ConfigurationError, StagedSourceChangedError, StorageError
 from tempscope.model import Capability
 from tempscope.storages.hardlink import HardlinkStorage
 from tempscope.storages.local import LocalDiskStorage
@@ -78,3 +80,14 @@ def test_what_it_says_of_itself() -> None:
     assert storage.application == "mine"
     with pytest.raises(ConfigurationError, match="threshold"):
         HardlinkStorage(threshold="much")
+
+
+def test_a_source_that_cannot_be_looked_at(tmp_path: Path, source: Path, mocker: MockerFixture) -> None:
+    """Row 16: where nobody can tell whether the source changed, verifying says that in an error of ours."""
+    with HardlinkStorage(tmp_path / "base") as storage:
+        staged = storage.open_area(record_of()).take_in(source, "input", writable=False, progress=None)
+        mocker.patch("os.lstat", side_effect=OSError(errno.EIO, "no"))
+        with pytest.raises(StorageError, match="nobody can tell whether the staged source") as caught:
+            staged.verify()
+        assert caught.value.errno == errno.EIO
+        mocker.stopall()

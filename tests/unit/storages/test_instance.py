@@ -251,7 +251,10 @@ def test_an_instance_under_any_umask(open_to_all: Path, umask: Callable[[int], i
         umask(taken)
         instance, _ = instance_for(str(open_to_all))
         assert stat.S_IMODE(os.stat(instance.path).st_mode) == 0o700
-        assert stat.S_IMODE(os.stat(f"{instance.path}/owner").st_mode) == 0o600
+        for name in ("owner", "journal"):
+            assert stat.S_IMODE(os.stat(f"{instance.path}/{name}").st_mode) == 0o600
+        instance.journal.reopen(instance.fd)
+        assert stat.S_IMODE(os.stat(f"{instance.path}/journal").st_mode) == 0o600
         leave(instance)
         return instance.strips_owner_bits
 
@@ -333,6 +336,73 @@ def test_a_directory_that_is_not_ours_any_more(
         assert not lock_is_free(str(elsewhere)), "whoever still has files open there is not swept"
 
 
+def failing(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Have the system say nothing about our directory but the error *code*."""
+
+    def stat(name: str, **_: object) -> os.stat_result:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(_instance.os, "stat", stat)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.EMFILE])
+def test_an_error_is_no_lost_lease(instance: Instance, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """L4, row 16: where the system does not say whether the lease holds, that is an error and no loss."""
+    with monkeypatch.context() as patch:
+        failing(patch, code)
+        with pytest.raises(StorageError, match="nobody can tell whether") as caught:
+            instance.check()
+    assert caught.value.errno == code
+    assert not isinstance(caught.value, LeaseLostError)
+    instance.check()
+    assert not instance.lost
+    assert not lock_is_free(instance.path)
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_stale_handle(instance: Instance, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Row 25: on ESTALE the directories are opened again once; if that does not help it is a lost lease."""
+    real, left = os.stat, [times]
+
+    def stale(name: str, **options: Any) -> os.stat_result:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(name, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_instance.os, "stat", stale)
+        if times == 1:
+            instance.check()
+        else:
+            with pytest.raises(LeaseLostError):
+                instance.check()
+    assert instance.lost is (times > 1)
+    assert not lock_is_free(instance.path)
+
+
+def test_opening_and_closing_the_locked_directory_frees_nothing(instance: Instance) -> None:
+    """Trap 5: POSIX record locks go when any descriptor of the file is closed; this lock does not."""
+    for _ in range(2):
+        os.close(os.open(instance.path, os.O_RDONLY))
+        assert not lock_is_free(instance.path)
+
+
+def test_an_error_while_taking_a_lease_again(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """L4, row 16: a lease whose descriptors were closed is taken again as soon as the system lets us."""
+    close_all(instance)
+
+    def refused(name: str, **_: object) -> Descriptor:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_instance, "open_directory", refused)
+        with pytest.raises(StorageFull, match="no file descriptor left"):
+            instance.check()
+    instance.check()
+    assert not lock_is_free(instance.path)
+
+
 def test_two_threads_notice_a_lost_lease(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two threads that notice at once, one takes the lease again and the other finds it taken."""
     answers = iter([False, True])
@@ -401,8 +471,10 @@ def test_what_a_sweep_must_know_stays(tmp_path: Path) -> None:
         assert lock_is_free(instance.path)
 
 
-def test_what_cannot_be_removed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An instance that the system does not let go is left to the sweep, without an error."""
+def test_what_cannot_be_removed_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Row 24: an instance that the system does not let go is left to the sweep, which is a warning."""
     instance, _ = instance_for(str(tmp_path))
 
     def refused(name: str, **_: object) -> None:
@@ -412,6 +484,21 @@ def test_what_cannot_be_removed_stays(tmp_path: Path, monkeypatch: pytest.Monkey
     leave(instance)
     assert below(Path(instance.path)) == []
     assert lock_is_free(instance.path)
+    (said,) = caplog.records
+    assert said.getMessage() == "an instance directory stays for the sweep"
+    assert said.levelname == "WARNING"
+
+
+def test_what_cannot_be_looked_at_at_the_end_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Row 16: an instance of which nobody can tell whether it is ours is not removed; that is a warning."""
+    instance, _ = instance_for(str(tmp_path))
+    failing(monkeypatch, errno.EIO)
+    leave(instance)
+    monkeypatch.undo()
+    assert below(Path(instance.path)) == ["journal", "owner"]
+    assert "an instance directory stays for the sweep" in caplog.text
 
 
 # -- forks

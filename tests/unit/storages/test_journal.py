@@ -54,12 +54,12 @@ def test_what_is_written_is_read(journal, place, tmp_path):
     record = record_of("job")
     journal.add_area("a1", record)
     journal.add_outside(outside(1))
-    journal.add_outside(OutsidePath("/later", None, "tracked"))
+    journal.add_outside(OutsidePath("/later", None))
     journal.add_outside(outside(2))
     journal.drop_outside("/somewhere/2")
     content = read_journal(place)
     assert content.areas == {"a1": record}
-    assert content.outside == {"/somewhere/1": outside(1), "/later": OutsidePath("/later", None, "tracked")}
+    assert content.outside == {"/somewhere/1": outside(1), "/later": OutsidePath("/later", None)}
     assert content.ignored == 0
     assert (tmp_path / JOURNAL).stat().st_mode & 0o777 == 0o600
 
@@ -163,6 +163,45 @@ def test_a_closed_journal_says_so(journal, place):
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Journals are rewritten early."""
     monkeypatch.setattr(_journal, "_REWRITE_FROM_BYTES", 400)
+
+
+def test_a_path_may_be_registered_and_tracked(journal, place):
+    """Who registers a path and who tracks it do not know of each other, nor do two who track it."""
+    journal.add_outside(outside(1))
+    journal.add_tracked("one", outside(1))
+    journal.add_tracked("another", OutsidePath("/somewhere/1", None))
+    journal.add_tracked("another", outside(1))
+    journal.add_tracked("one", OutsidePath("/later", None))
+    assert read_journal(place).tracked == {
+        ("one", "/somewhere/1"): outside(1),
+        ("another", "/somewhere/1"): outside(1),
+        ("one", "/later"): OutsidePath("/later", None),
+    }
+    journal.drop_tracked("one", "/somewhere/1")
+    journal.drop_tracked("one", "/never/tracked")
+    journal.drop_outside("/somewhere/1")
+    content = read_journal(place)
+    assert (list(content.outside), list(content.tracked)) == (
+        [],
+        [("another", "/somewhere/1"), ("one", "/later")],
+    )
+    assert journal.tells_outside
+    assert journal.tracked() == [("one", OutsidePath("/later", None)), ("another", outside(1))]
+    journal.drop_tracked("one", "/later")
+    journal.drop_tracked("another", "/somewhere/1")
+    assert not journal.tells_outside
+
+
+@pytest.mark.usefixtures("small")
+def test_what_is_tracked_is_written_anew_too(journal, place, tmp_path):
+    """Tracking makes a journal void as registering does, and what still is tracked stays in it."""
+    for number in range(100):
+        journal.add_tracked("me", outside(number))
+        if number != 7:
+            journal.drop_tracked("me", f"/somewhere/{number}")
+    assert (tmp_path / JOURNAL).stat().st_size < 5_000
+    assert read_journal(place).tracked == {("me", "/somewhere/7"): outside(7)}
+    assert journal._live_bytes == len((tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)[0])
 
 
 @pytest.mark.usefixtures("small")
@@ -297,6 +336,9 @@ VALID = json.dumps({"path": "/p", "identity": "1:2:3:", "kind": "outside"}).enco
         b'{"path": "/nul\\u0000", "identity": null, "kind": "outside"}',
         b'{"path": "/\\ud800", "identity": null, "kind": "outside"}',
         b'{"path": "/p", "identity": null, "kind": "code"}',
+        b'{"path": "/p", "identity": null, "kind": "tracked"}',
+        b'{"path": "/p", "identity": null, "kind": "tracked", "by": 1}',
+        b'{"gone": "/p", "by": ["me"]}',
         b'{"path": "/p", "identity": null, "kind": ["outside"]}',
         b'{"path": "/p", "identity": 5, "kind": "outside"}',
         b'{"path": "/p", "identity": "1:2", "kind": "outside"}',
@@ -308,7 +350,7 @@ def test_a_hostile_line_is_ignored_and_told(place, tmp_path, line):
     """
     Row 103: a huge, deep, mistyped or foreign line is ignored and counted; the lines around it count.
 
-    Trap: executing what was read (Toil): a line is data, and only data of our shape.
+    Security rule 9. Trap 42: executing what was read (Toil): a line is data, and only data of our shape.
     """
     before = VALID.replace(b'"/p"', b'"/before"')
     after = VALID.replace(b'"/p"', b'"/after"')

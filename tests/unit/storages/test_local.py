@@ -14,15 +14,17 @@ import pytest
 from tempscope.errors import BaseDirectoryError, ScopeClosedError, StorageError
 from tempscope.janitor import sweep
 from tempscope.model import Capability, Removal
+from tempscope.policies import DeleteOnClose
 from tempscope.storages import _lock, local
 from tempscope.storages._background import BackgroundRemoval, wait_for_all
+from tempscope.storages._root import MARKER, root_name
 from tempscope.storages.local import LocalDiskStorage, RamDiskStorage, default_application
 
 from .conftest import below, in_child, python, record_of
 
 
 def test_constructing_touches_nothing(tmp_path: Path) -> None:
-    """Trap: making a storage, and an area of it, makes no directory and deletes nothing."""
+    """Trap 14: making a storage, and an area of it, makes no directory and deletes nothing."""
     storage = LocalDiskStorage(tmp_path / "base")
     storage.open_area(record_of())
     assert below(tmp_path) == []
@@ -31,6 +33,27 @@ def test_constructing_touches_nothing(tmp_path: Path) -> None:
     assert list(storage.areas()) == []
     storage.close()
     assert below(tmp_path) == []
+
+
+def test_the_base_directory_stays(tmp_path: Path) -> None:
+    """Trap 13: the base directory, which was there before us, stays with all that is in it, whatever ends."""
+    (tmp_path / "theirs").write_text("precious")
+    with LocalDiskStorage(tmp_path) as storage:
+        storage.open_area(record_of()).create_file("file")
+    sweep(tmp_path, policy=DeleteOnClose())
+    assert below(tmp_path) == [root_name(), f"{root_name()}/{MARKER}", "theirs"]
+
+
+def test_a_process_may_stand_in_its_scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trap 39: a scope goes although the current directory is in it, and the next one is made as ever."""
+    monkeypatch.chdir(tmp_path)
+    with LocalDiskStorage("base") as storage:
+        area = storage.open_area(record_of())
+        directory = area.create_dir("inside")
+        os.chdir(directory)
+        area.remove()
+        assert not directory.exists()
+        assert storage.open_area(record_of()).create_file("file").is_relative_to(tmp_path / "base")
 
 
 def test_the_environment_names_the_base(own_base_dir: Path) -> None:
@@ -222,7 +245,11 @@ def trash_in(storage: LocalDiskStorage, name: str) -> Path:
 def test_trash_is_removed_where_no_thread_starts(
     storage: LocalDiskStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 70: at interpreter shutdown no thread can be started, so trash is removed in this one."""
+    """
+    Row 70: at interpreter shutdown no thread can be started, so trash is removed in this one.
+
+    Trap 23: at the interpreter's end executors are closed.
+    """
     place = trash_in(storage, "t-" + "a" * 26)
 
     def no_more(self: threading.Thread) -> None:

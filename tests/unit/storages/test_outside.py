@@ -41,7 +41,7 @@ def test_what_still_is_what_was_registered_goes(path, sweeping):
 
 
 def test_a_directory_a_link_and_a_dangling_link_go(tmp_path):
-    """A directory goes with all in it; a link, dangling too, goes by its own name. Trap: dangling symlink."""
+    """A directory goes with all in it; a link, dangling too, goes by its own name. Trap 40: dangling link."""
     (tmp_path / "d" / "e").mkdir(parents=True)
     (tmp_path / "target").write_text("x")
     (tmp_path / "link").symlink_to("target")
@@ -79,8 +79,8 @@ def test_without_a_birth_time(path):
 
 
 @pytest.mark.parametrize("sweeping", [False, True])
-def test_a_birth_time_that_cannot_be_seen_now(path, sweeping, monkeypatch):
-    """P4: what an error of the moment keeps from being decided stays, as failed: a sweep returns."""
+def test_an_unknown_birth_time_decides_nothing(path, sweeping, monkeypatch):
+    """P4, row 16: a birth time that cannot be read decides nothing: the path stays, as a failure."""
     before = known(path)
     blind = lambda *args, **options: attrs.evolve(identify(*args, **options), birth=0)  # noqa: E731
     with monkeypatch.context() as patched:

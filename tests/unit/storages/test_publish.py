@@ -94,6 +94,7 @@ def test_the_order_is_sync_rename_sync(area, out, mocker, durable, across):
     Content is synced before the rename and the directory after it; not durable, nothing is synced.
 
     Trap: rename without fsync (renameio), directory fsync needed too (atomicwrites #15). Row 27.
+    P6.
     """
     calls: list[str] = []
     fsync, rename = os.fsync, os.rename

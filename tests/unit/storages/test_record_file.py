@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_nothing_to_read(fd: int, tmp_path: Path) -> None:
 
 
 def test_what_stands_in_its_place_is_not_written_through(fd: int, tmp_path: Path) -> None:
-    """P2, rule 10: a link or a FIFO under the record's names is replaced, never opened."""
+    """P2, security rule 10: a link or a FIFO under the record's names is replaced, never opened."""
     outside = tmp_path / "outside"
     outside.write_bytes(b"precious")
     (tmp_path / f"{RECORD}.new").symlink_to(outside)
@@ -80,3 +81,27 @@ def test_a_directory_in_its_place(fd: int, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         write_record(fd, record_of())
     assert below(tmp_path) == [f"{RECORD}.new"]
+
+
+def test_a_close_that_fails(fd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 28: a record whose closing fails is an error, and the one before it stays."""
+    write_record(fd, record_of("before"))
+
+    def finish(self: _record_file.Descriptor) -> None:
+        self.close()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(_record_file.Descriptor, "finish", finish)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_record(fd, record_of("after"))
+    assert below(tmp_path) == [RECORD]
+    found = read_record(fd)
+    assert found is not None
+    assert found.name == "before"
+
+
+def test_a_record_under_any_umask(fd: int, tmp_path: Path, umask: Callable[[int], int]) -> None:
+    """Row 93: a record has mode 0600 whatever the umask, so that who sweeps can read it."""
+    umask(0o777)
+    write_record(fd, record_of("one"))
+    assert stat.S_IMODE((tmp_path / RECORD).stat().st_mode) == 0o600

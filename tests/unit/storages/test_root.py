@@ -136,7 +136,11 @@ def test_our_name_is_taken(tmp_path: Path, what: str) -> None:
 
 @needs_root
 def test_our_name_belongs_to_another_user(open_to_all: Path) -> None:
-    """Row 91: a root of another user is refused, closed or open, and the message says whose it is."""
+    """
+    Row 91: a root of another user is refused, closed or open, and the message says whose it is.
+
+    Security rules 1, 11: whoever we run as, another user's root is not ours.
+    """
     place = open_to_all / f"tempscope-{NOBODY}"
     place.mkdir()
 

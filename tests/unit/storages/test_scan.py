@@ -15,9 +15,9 @@ from typing import Any
 import attrs
 import pytest
 
-from tempscope.errors import BaseDirectoryError
+from tempscope.errors import BaseDirectoryError, StorageFull
 from tempscope.model import Instant, Outcome, Removal, ScopeRecord, Verdict
-from tempscope.storages import _lock, _reclaim, _scan
+from tempscope.storages import _journal, _lock, _reclaim, _scan
 from tempscope.storages._identity import identify
 from tempscope.storages._openat2 import open_directory
 from tempscope.storages._record_file import RECORD, read_record, write_record
@@ -163,6 +163,41 @@ def test_an_instance_that_cannot_be_read(
     assert below(home) == ["a1", "a1/file", "journal", "owner"]
 
 
+def test_an_error_about_one_thing(
+    storage: LocalDiskStorage, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 16: a directory of which the system says nothing is left alone and told; the sweep goes on."""
+    root = files_in(storage, "file").parent.parent
+    for token in TOKENS[:2]:
+        (root / f"k-{token}").mkdir(mode=0o700)
+    real, inode = os.fstat, (root / f"k-{TOKENS[0]}").stat().st_ino
+
+    def broken(fd: int) -> os.stat_result:
+        status = real(fd)
+        if status.st_ino == inode:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return status
+
+    with DiskSweep(str(base)) as sweep, monkeypatch.context() as patch:
+        patch.setattr(_scan.os, "fstat", broken)
+        assert told(sweep) == [("retained", f"k-{TOKENS[1]}")]
+        assert reasons(sweep) == {f"k-{TOKENS[0]}": "it cannot be looked at: Input/output error"}
+
+
+def test_locks_that_cannot_be_tried(
+    storage: LocalDiskStorage, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7: without a descriptor even for the root a sweep is refused with what is wrong."""
+    files_in(storage, "file")
+
+    def refused(root_fd: int, *, vouched: bool) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(_scan, "trust_in", refused)
+    with pytest.raises(StorageFull, match=r"cannot be tried: .*ulimit -n"), DiskSweep(str(base)):
+        pass
+
+
 def test_a_living_instance_that_cannot_be_read(
     storage: LocalDiskStorage, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +219,12 @@ def test_a_living_instance_that_cannot_be_read(
 
 @needs_root
 def test_what_is_left_alone(base: Path, tmp_path: Path) -> None:
-    """Row 91, trap: unknown names, links, FIFOs, sockets and other users' things are told and untouched."""
+    """
+    Row 91, trap: unknown names, links, FIFOs, sockets and other users' things are told and untouched.
+
+    Trap 12: another program's files of the same shape.
+    Trap 41: a match that ignores case deletes neighbours.
+    """
     root = base / f"tempscope-{os.geteuid()}"
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -338,7 +378,7 @@ def test_nobody_can_be_named(storage: LocalDiskStorage, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("change", ["boot_id", "pid_namespace", "no owner"])
 def test_an_owner_from_elsewhere_is_not_judged(storage: LocalDiskStorage, change: str) -> None:
-    """Trap: an owner of another boot or pid namespace, or of none, is never judged by its number."""
+    """Trap 19: an owner of another boot or pid namespace, or of none, is never judged by its number."""
     home = files_in(storage, "file").parent
     owner_died(home)
     if change == "no owner":
@@ -488,7 +528,7 @@ def after_the_lock(monkeypatch: pytest.MonkeyPatch, home: Path, act: Callable[[]
 def test_an_instance_that_was_replaced(
     storage: LocalDiskStorage, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """P1, rule 4: a directory that took the place of the one that was locked is left alone."""
+    """P1, security rule 4: a directory that took the place of the one that was locked is left alone."""
     home = files_in(storage, "file").parent
     abandon(storage)
 
@@ -543,7 +583,7 @@ def test_what_is_gone_is_nothing(base: Path, root: Path) -> None:
     ],
 )
 def test_records_that_lead_elsewhere(base: Path, root: Path, place: str) -> None:
-    """Rule 5: a record whose directory is none that a sweep may touch is refused, whatever it says."""
+    """Security rule 5: a record whose directory no sweep may touch is refused, whatever it says."""
     directory = {"": None, "elsewhere": base}.get(place, root / place)
     with DiskSweep(str(base)) as sweep:
         removal = sweep.reclaim(attrs.evolve(record_of(), directory=directory), DELETE)
@@ -552,7 +592,11 @@ def test_records_that_lead_elsewhere(base: Path, root: Path, place: str) -> None
 
 
 def test_a_command_that_still_works(storage: LocalDiskStorage, base: Path) -> None:
-    """Row 15, L3: a scope whose directory a command still holds is left, and its instance with it."""
+    """
+    Row 15, L3: a scope whose directory a command still holds is left, and its instance with it.
+
+    Trap 9: the owner is dead, its commands still write.
+    """
     held, free = files_in(storage, "held"), files_in(storage, "free")
     home = abandon(storage)
     lease = os.open(held, os.O_RDONLY)
@@ -773,20 +817,30 @@ def test_a_registered_path_that_cannot_be_deleted(
 
 
 def test_paths_that_were_only_tracked(storage: LocalDiskStorage, base: Path, outside: Path) -> None:
-    """A path that was only tracked is left, and told."""
+    """A path that was only tracked is left, and told, as long as it is there; so is its journal."""
     (outside / "file").touch()
-    register(storage)
+    (outside / "another").touch()
+    for name, by in (("file", "one"), ("file", "two"), ("missing", "one")):
+        path = outside / name
+        storage.track(path, str(identify(os.fspath(path)) or ""), by)
     home = files_in(storage, "file").parent
     with open(home / "journal", "a", encoding="ascii") as journal:
-        journal.write(f'{{"path":"{outside}/file","identity":null,"kind":"tracked"}}\n')
+        journal.write(f'{{"path":"{outside}/another","identity":null,"kind":"tracked","by":"one"}}\n')
         journal.write("rubbish\n")
     abandon(storage)
-    removal = all_reclaimed(base)[-1]
-    assert [entry.reason for entry in removal.entries] == [
-        "it was only tracked, so a sweep leaves it",
-        "1 lines of its journal could not be read",
-    ]
-    assert below(outside) == ["file"]
+    for _ in range(2):
+        removal = all_reclaimed(base)[-1]
+        assert [(entry.path, entry.reason) for entry in removal.entries] == [
+            (
+                f"{outside}/file",
+                "it is tracked by a process that is gone: whoever tracks it deletes it by age",
+            ),
+            (str(home), "1 lines of its journal could not be read"),
+        ]
+    assert below(outside) == ["another", "file"]
+    assert below(home) == ["journal", "owner"]
+    (outside / "file").unlink()
+    all_reclaimed(base)
     assert not home.exists()
 
 
@@ -832,6 +886,31 @@ def test_a_path_that_went_along_and_stays(
     monkeypatch.setattr(_reclaim, "remove_outside", lambda *_, **__: Removal(failed=1))
     assert sum(removal.failed for removal in all_reclaimed(base)) == 1
     assert (place / "file").exists()
+
+
+@pytest.mark.parametrize("where", ["handed over", "about to be"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_list_of_paths_that_cannot_be_read(
+    storage: LocalDiskStorage,
+    base: Path,
+    root: Path,
+    where: str,
+    linked: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P4: what cannot be read keeps its scope until the next sweep; a link put there tells nothing."""
+    directory = place = files_in(storage, "file")
+    name = ".tempscope-outside"
+    (directory / name).symlink_to("file") if linked else (directory / name).touch()
+    if where == "handed over":
+        place = root / f"d-{TOKENS[0]}"
+        os.rename(directory, place)
+    abandon(storage)
+    real = _reclaim.read_journal
+    blind = _journal.JournalContent(unreadable=True)
+    monkeypatch.setattr(_reclaim, "read_journal", lambda fd, *of: blind if of else real(fd))
+    assert sum(removal.failed for removal in all_reclaimed(base)) == int(not linked)
+    assert (place / "file").exists() is not linked
 
 
 # -- only looking

@@ -11,7 +11,11 @@ from tempscope.storages._token import is_token, new_token
 
 
 def test_a_token_is_128_bits_of_the_system_in_letters_that_every_file_system_keeps(mocker):
-    """Row 102: tokens are lower-case ASCII; row 36: all their bits come from the system's generator."""
+    """
+    Row 102: tokens are lower-case ASCII; row 36: all their bits come from the system's generator.
+
+    Security rule 2.
+    """
     random = mocker.spy(os, "urandom")
     tokens = {new_token() for _ in range(100)}
     assert len(tokens) == 100

@@ -64,7 +64,11 @@ def test_a_system_that_does_not_tell(fd: int, monkeypatch: pytest.MonkeyPatch, t
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "fuse.sshfs", "9p", "virtiofs", "exfat", ""])
 def test_network_file_systems_prove_nothing(fd: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """L11, L12: on a network, FUSE or unknown file system a lock proves nothing, and the reason names it."""
+    """
+    L11, L12: on a network, FUSE or unknown file system a lock proves nothing, and the reason names it.
+
+    Trap 18: living directories purged on a cluster's file system.
+    """
     mounted_as(monkeypatch, kind)
     trust = trust_in(fd, vouched=False)
     assert kind in trust.doubt

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -201,6 +202,10 @@ class MemoryArea:
                 moved.chmod((inherited if mode is None else mode) & 0o777)
         return destination
 
+    def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:
+        """Ask *reserve* before a file grows."""
+        self.tree.reserve = reserve
+
     # -- looking and deleting
 
     def delete(self, path: Path) -> Removal:
@@ -277,6 +282,7 @@ class MemoryArea:
             node = tree.volume.new_file(0o600)
             if node is None:
                 raise tree.volume.no_inode("an unnamed file")
+            node.links = 0
             # What it is called in messages, and on the disk for the moment in which it moves there.
             names = (f"{RESERVED_PREFIX}unnamed-{node.number}",)
             raw = BelowBuffer(MemoryPath.of(tree, names), node, meaning)

@@ -31,9 +31,6 @@ else:
 
 __all__ = ["BelowBuffer", "MemoryRaw", "Stream"]
 
-# A file up to this size, in bytes, gives back at its last close what it was given for growing, an eighth
-# at most; of a larger one, which is dear to copy, the system never had to provide it.
-_TRIMMED = 1 << 20
 _SLOTS = ("_meaning", "_path", "_position", "_volume", "node")
 _SEEK_DATA = getattr(os, "SEEK_DATA", -1)
 _SEEK_HOLE = getattr(os, "SEEK_HOLE", -1)
@@ -188,11 +185,12 @@ class Stream(_Half):
         more = size - node.size
         if more <= 0:
             return True
-        if volume.spill_above is not None and size > volume.spill_above and self._can_spill():
-            settle_handle(self)
-            return False
-        if not volume.charge(more):
-            raise volume.no_room(more, self.tree.shown(self.names))
+        with self.tree.reserving(more):
+            if volume.spill_above is not None and size > volume.spill_above and self._can_spill():
+                settle_handle(self)
+                return False
+            if not volume.charge(more):
+                raise volume.no_room(more, self.tree.shown(self.names))
         return True
 
     def _can_spill(self) -> bool:
@@ -301,20 +299,16 @@ class Stream(_Half):
                 self._real.close()
                 return
             node = self.node
-            handles = node.handles
-            if handles is not None:
-                handles.pop(id(self), None)
-                if handles:
-                    return
-                node.handles = None
-            if not node.links:
-                self._volume.release(node)
-            elif type(node.data) is bytearray and node.size <= _TRIMMED:
-                node.data = bytes(node.data)
+            handles = node.handles or {}
+            if handles.pop(id(self), None) is None or handles:
+                # It left memory meanwhile, or somebody else has it open.
+                return
+            node.handles = None
+            self._volume.closed(node)
 
     def _dealloc_warn(self, source: object) -> None:
-        if not self.closed:
-            warnings.warn(f"unclosed file {source!r}", ResourceWarning, stacklevel=2, source=source)
+        # Asked for by a wrapper that is forgotten, too, if it is not closed.
+        warnings.warn(f"unclosed file {source!r}", ResourceWarning, stacklevel=2, source=source)
 
     def __del__(self) -> None:
         # Nothing is set on an object whose making failed.

@@ -90,10 +90,8 @@ def check_binary(buffering: int, encoding: str | None, errors: str | None, newli
     for what, value in (("an encoding", encoding), ("an errors", errors), ("a newline", newline)):
         if value is not None:
             raise ValueError(f"binary mode doesn't take {what} argument")
-    if buffering == 1:
-        warnings.warn(
-            "line buffering (buffering=1) isn't supported in binary mode, "
-            "the default buffer size will be used",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+    warnings.warn(
+        "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used",
+        RuntimeWarning,
+        stacklevel=3,
+    )

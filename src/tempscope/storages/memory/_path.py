@@ -127,12 +127,13 @@ class MemoryPath(Transfer, LookingPath):
                 place = node
             else:
                 file = self._file(parent, node, _WRITE)
-                if volume.spill_above is None or size <= volume.spill_above or tree.spill is None:
-                    if not volume.charge(size):
-                        raise volume.no_room(size, self.display)
-                    file.data, file.size = content, size
-                    return size
-                place = Path(settle(tree, self._names))
+                with tree.reserving(size):
+                    if volume.spill_above is None or size <= volume.spill_above or tree.spill is None:
+                        if not volume.charge(size):
+                            raise volume.no_room(size, self.display)
+                        file.data, file.size = content, size
+                        return size
+                    place = Path(settle(tree, self._names))
         return place.write_bytes(content)
 
     def write_text(

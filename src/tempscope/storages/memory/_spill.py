@@ -17,14 +17,14 @@ from tempscope.errors import StorageError, UnsupportedError
 from tempscope.model import ScopeRecord
 from tempscope.protocols import TempArea, TempStorage
 from tempscope.storages._failure import storage_error
-from tempscope.storages.memory._node import ON_DISK, Directory, File
+from tempscope.storages.memory._node import ON_DISK, Directory, File, Volume
 
 
 if TYPE_CHECKING:
     from tempscope.storages.memory._file import Stream
     from tempscope.storages.memory._tree import Names, Tree
 
-__all__ = ["Spill", "no_place", "settle", "settle_handle"]
+__all__ = ["Spill", "no_place", "settle", "settle_handle", "settle_large"]
 
 _CREATE = (
     os.O_RDWR
@@ -128,6 +128,48 @@ def settle_handle(handle: Stream) -> None:
     _write_out(node, beside)
     os.unlink(beside)
     _forget(node, tree)
+
+
+def settle_large(volume: Volume, at_least: int) -> int:
+    """
+    Have all files of *at_least* so many bytes on the disk from now on, the largest first.
+
+    Takes the volume's lock for one file at a time.
+
+    Returns:
+        How many bytes left memory.
+
+    Raises:
+        StorageError: If the disk refuses; what did not move is still in memory.
+    """
+    with volume.lock:
+        found = [each for tree in volume.trees for each in _files_of(tree) if each[1].size >= at_least]
+    moved = 0
+    for tree, node, names in sorted(found, key=lambda each: each[1].size, reverse=True):
+        with volume.lock:
+            before = volume.bytes
+            if not tree.gone and _at(tree, names) is node:
+                settle(tree, names)
+            moved += before - volume.bytes
+    return moved
+
+
+def _files_of(tree: Tree) -> Iterator[tuple[Tree, File, Names]]:
+    waiting: list[tuple[Directory, Names]] = [(tree.root, ())]
+    while waiting:
+        directory, path = waiting.pop()
+        for name, child in directory.entries.items():
+            if isinstance(child, Directory):
+                waiting.append((child, (*path, name)))
+            elif isinstance(child, File):
+                yield tree, child, (*path, name)
+
+
+def _at(tree: Tree, names: Names) -> object:
+    here: object = tree.root
+    for name in names:
+        here = here.entries.get(name) if isinstance(here, Directory) else None
+    return here
 
 
 def _without_back(tree: Tree, names: Names) -> Names:

@@ -16,7 +16,7 @@ from tempscope.storages.memory._area import MemoryArea
 from tempscope.storages.memory._node import Volume
 from tempscope.storages.memory._path import MemoryPath
 from tempscope.storages.memory._remove import discard
-from tempscope.storages.memory._spill import Spill
+from tempscope.storages.memory._spill import Spill, settle_large
 from tempscope.storages.memory._tree import Tree
 from tempscope.units import parse_size
 
@@ -48,6 +48,7 @@ class MemoryStorage:
         spill_to: A storage to whose place a file moves when somebody asks for its real path, or
             when it grows above *spill_above*.
             It is the caller's to close, after this one.
+            What is moved there does not count for its own ``max_bytes``.
 
         spill_above: From which size on a file moves to *spill_to*: bytes, or text such as
             ``"64MiB"``; None leaves files of any size in memory.
@@ -141,6 +142,12 @@ class MemoryStorage:
                 *(record for _, record in self._kept.values()),
             ]
 
+    def survey(self) -> Iterable[ScopeRecord]:
+        """Tell the same with what each occupies now."""
+        with self._volume.lock:
+            live = [attrs.evolve(area.record, usage=area.usage()) for area in self._areas.values()]
+            return [*live, *(record for _, record in self._kept.values())]
+
     def reclaim(self, record: ScopeRecord, verdict: Verdict) -> Removal:
         """Delete a kept area, or keep it on; a live one is left alone."""
         with self._volume.lock:
@@ -156,6 +163,30 @@ class MemoryStorage:
                 return Removal(kept=1, entries=(Entry(tree.shown(()), "kept", verdict.reason),))
             del self._kept[record.token]
             return discard(tree)
+
+    def spill(self, *, at_least: int | str = "64KiB") -> int:
+        """
+        Move files to *spill_to* for good, the largest first: for when memory runs short.
+
+        Args:
+            at_least: From which size on: bytes, or text such as ``"1MiB"``.
+
+        Returns:
+            How many bytes left memory.
+
+        Raises:
+            ConfigurationError: If *at_least* is no size.
+
+            UnsupportedError: If there is nowhere to spill to.
+
+            StorageError: If the disk refuses; what did not move is still in memory.
+        """
+        size = parse_size(at_least, what="at_least", bare=True, minimum=0)
+        if self._spill_to is None:
+            raise UnsupportedError(
+                f"{self!r} has nowhere to spill to: give it spill_to, as LocalDiskStorage()"
+            )
+        return settle_large(self._volume, size)
 
     def close(self) -> None:
         """Remove all areas, kept ones too; twice is fine."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, TypeAlias, cast
@@ -25,6 +27,8 @@ PLACE = "tempscope-memory"
 """Below this directory, which does not exist, stand the paths of a storage that cannot spill."""
 
 _SHORT = MAX_NAME_BYTES // 4  # characters, of which none has more bytes than four
+
+_UNBOUNDED = nullcontext()
 
 Names: TypeAlias = tuple[str, ...]
 
@@ -58,7 +62,7 @@ class Tree:
         spill: Where files go that leave memory; None if they cannot.
     """
 
-    __slots__ = ("_text", "gone", "on_disk", "root", "spill", "token", "volume")
+    __slots__ = ("_text", "gone", "on_disk", "reserve", "root", "spill", "token", "volume")
 
     def __init__(
         self, volume: Volume, token: str, spill: Spill | None, root: Directory | None = None
@@ -69,6 +73,7 @@ class Tree:
         self.root = root or volume.root()
         self.on_disk = False
         self.gone = False
+        self.reserve: Callable[[int], AbstractContextManager[None]] | None = None
         self._text: str | None = None
 
     # -- text
@@ -208,6 +213,10 @@ class Tree:
         return inside
 
     # -- making
+
+    def reserving(self, more: int) -> AbstractContextManager[None]:
+        """Return what to enter round writing *more* bytes: it raises if a quota forbids that."""
+        return _UNBOUNDED if self.reserve is None else self.reserve(more)
 
     def make_file(self, parent: Directory | None, names: Names, mode: int) -> File:
         """Put a new empty file at *names*, which are found to mean nothing in *parent*."""

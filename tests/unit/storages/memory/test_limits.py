@@ -240,6 +240,16 @@ def test_a_directory_without_permission_is_refused(mode, action, humble):
     assert sorted(path.name for path in top.iterdir()) == ["file", "sub"]
 
 
+def test_who_is_privileged_enters_every_directory(humble):
+    """Permissions that stop others do not stop root, as on the disk."""
+    directory = humble.directory / "closed"
+    directory.mkdir()
+    directory.chmod(0o600)
+    humble.tree.volume._privileged = True
+    (directory / "file").write_bytes(b"content")
+    assert (directory / "file").read_bytes() == b"content"
+
+
 def test_modes_are_private_or_by_the_umask(area, monkeypatch):
     """What the scope makes is private; what the job opens itself follows the umask."""
     assert stat.S_IMODE(area.create_file("file").stat().st_mode) == 0o600

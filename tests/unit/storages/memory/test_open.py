@@ -325,6 +325,17 @@ def test_a_forgotten_file_warns_and_is_closed(storage, file):
     assert storage._volume.bytes == 0
 
 
+def test_a_forgotten_file_that_left_memory_is_counted_once(storage, file):
+    """A stream that was forgotten while its file went to disk frees nothing a second time."""
+    file.write_bytes(b"content")
+    handle = file.open("rb", buffering=0)
+    handle.node.handles = None
+    storage._volume.release(handle.node)
+    file._tree.root.entries.clear()
+    handle.close()
+    assert storage._volume.bytes == storage._volume.files == 0
+
+
 def test_without_a_disk_there_is_no_descriptor(file):
     """Fileno without a place to spill to is io.UnsupportedOperation, UnsupportedError and OSError at once."""
     with file.open("rb") as handle:

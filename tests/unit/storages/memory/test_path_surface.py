@@ -271,6 +271,25 @@ def test_walking_up_gives_the_way_back(area):
     assert (area.directory / "a").relative_to(area.directory / "b", walk_up=True) == Path("../a")
 
 
+def test_a_long_name_is_a_name(area):
+    """A name may have as many bytes as on the disk, and no more."""
+    path = area.directory / ("ä" * 127)
+    path.write_bytes(b"content")
+    assert path.read_bytes() == b"content"
+    with pytest.raises(OSError, match="too long"):
+        (area.directory / ("ä" * 128)).write_bytes(b"")
+
+
+def test_renaming_goes_by_way_of_dots(area):
+    """What is renamed and where to may be told with '..' on the way."""
+    top = area.directory
+    (top / "a").mkdir()
+    (top / "b").mkdir()
+    (top / "a" / ".." / "b").rename(top / "a" / ".." / "a" / "c")
+    assert (top / "a" / "c").is_dir()
+    assert not (top / "b").exists()
+
+
 def test_copies_of_a_path_are_the_path(file):
     """Copy and deepcopy, as attrs.asdict makes them, keep the path in memory."""
     assert copy.copy(file) is file

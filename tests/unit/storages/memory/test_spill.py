@@ -15,7 +15,7 @@ from tests.unit.faults import PlainStorage
 
 from tempscope.errors import ConfigurationError, StorageError, StorageFull, UnsupportedError
 from tempscope.model import Capability, Instant, ScopeRecord
-from tempscope.storages.memory import MemoryStorage
+from tempscope.storages.memory import MemoryStorage, _spill
 
 
 def test_an_area_that_only_uses_paths_never_touches_the_disk(spill_area, tmp_path):
@@ -588,3 +588,54 @@ def test_taking_over_from_a_storage_without_a_journal(tmp_path):
         _, area, outside, _ = storage.take_over("token")
         assert [path.name for path in area.directory.iterdir()] == ["file"]
         assert outside == {"/outside": ""}
+
+
+def test_large_files_move_when_memory_runs_short(spilling, record, on_disk):
+    """spill() moves the files of at least a size, of live and kept scopes, and says how much left memory."""
+    area, kept = spilling.open_area(record()), spilling.open_area(record())
+    large, small = area.create_file("large"), area.create_file("small")
+    large.write_bytes(b"x" * 200_000)
+    small.write_bytes(b"x" * 10)
+    (area.create_dir("deep") / "linked").hardlink_to(large)
+    kept.create_file("kept").write_bytes(b"x" * 100_000)
+    kept.retain(record())
+    assert spilling.spill(at_least="64KiB") == 300_000
+    assert on_disk() == {"large", "deep", "linked", "kept"}
+    assert spilling._volume.bytes == 10
+    assert large.read_bytes() == b"x" * 200_000
+    assert spilling.spill() == 0
+    assert spilling.spill(at_least=0) == 10
+
+
+def test_what_changes_while_others_move_stays_as_it_is(spilling, record, mocker, on_disk):
+    """A file that is gone, or another one, when its turn comes is left alone; so is an area that ended."""
+    area, ending = spilling.open_area(record()), spilling.open_area(record())
+    first, second, third = (area.create_file(name) for name in ("first", "second", "third"))
+    for number, path in enumerate((first, second, third)):
+        path.write_bytes(b"x" * (3000 - number))
+    ending.create_file("file").write_bytes(b"x")
+    really = _spill.settle
+
+    def meanwhile(tree, names):
+        second.unlink()
+        third.unlink()
+        third.mkdir()
+        (third / "inside").touch()
+        ending.remove()
+        mocker.stop(patched)
+        return really(tree, names)
+
+    patched = mocker.patch.object(_spill, "settle", side_effect=meanwhile)
+    spilling.spill(at_least=1)
+    assert on_disk() == {"first"}
+    assert not second.exists()
+    assert third.is_dir()
+
+
+def test_nowhere_to_spill_to():
+    """spill() of a storage that cannot is refused, and so is what is no size."""
+    with MemoryStorage() as storage:
+        with pytest.raises(UnsupportedError, match="nowhere to spill to"):
+            storage.spill()
+        with pytest.raises(ConfigurationError, match="at_least"):
+            storage.spill(at_least="much")

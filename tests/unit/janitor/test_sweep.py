@@ -15,7 +15,8 @@ from tempscope.errors import BaseDirectoryError, ConfigurationError, StorageErro
 from tempscope.janitor import Sweep, sweep
 from tempscope.model import Entry, Instant, Outcome, Removal, ScopeRecord, SweepReport, Usage, Verdict
 from tempscope.policies import DeleteOnClose, KeepAll, KeepOnFailure
-from tempscope.storages import LocalDiskStorage, MemoryStorage
+from tempscope.storages import LocalDiskStorage, MemoryStorage, _scan
+from tempscope.storages._journal import JournalContent
 from tempscope.storages._registry import _registry
 
 
@@ -516,3 +517,18 @@ def test_an_instance_whose_journal_cannot_be_read_is_left_alone(base: Path, name
     assert "cannot be read" in report.entries[0].reason
     assert instance.exists()
     assert (instance / "a1").exists() == bool(names)
+
+
+def test_a_journal_that_cannot_be_read_for_a_moment(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 16: a journal that could not be read when it mattered is told, though it can be read again then."""
+    leave(base, "one", policy=KeepAll())
+    real, unreadable = _scan.read_journal, [True]
+
+    def flickering(fd: int) -> JournalContent:
+        return attrs.evolve(real(fd), unreadable=bool(unreadable and unreadable.pop()))
+
+    monkeypatch.setattr(_scan, "read_journal", flickering)
+    report = sweep(base)
+    assert (report.failed, report.kept) == (1, 0)
+    assert "cannot be read" in report.entries[0].reason
+    assert sweep(base).kept == 1

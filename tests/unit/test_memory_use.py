@@ -1,0 +1,77 @@
+"""What removing, measuring and bounded scopes keep in memory: the design's marks, bounded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from tempscope import LocalDiskStorage, TempScopes
+
+
+def peak(source: str, unmeasured: dict[str, str], *args: object) -> int:
+    """Return the most memory, in bytes, that a program of its own had at once."""
+    program = f"{textwrap.dedent(source)}\nimport resource\nprint(resource.getrusage(0).ru_maxrss * 1024)"
+    command = [sys.executable, "-c", program, *map(str, args)]
+    ended = subprocess.run(command, env=unmeasured, capture_output=True, text=True, check=True, timeout=600)
+    return int(ended.stdout)
+
+
+def grow(directory: Path, files: int) -> None:
+    """Make many files in a few directories, the first of them huge."""
+    for number, count in enumerate((files // 2, files // 4, files // 4)):
+        (directory / str(number)).mkdir(parents=True)
+        fd = os.open(directory / str(number), os.O_RDONLY)
+        for name in range(count):
+            os.close(os.open(f"{name:032d}", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=fd))
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "from tempscope.storages._measure import measure; measure(fd)",
+        "from tempscope.storages._delete import remove_contents; assert remove_contents(fd).complete",
+    ],
+    ids=["measuring", "removing"],
+)
+def test_memory_does_not_grow_with_the_files(
+    work: str, tmp_path: Path, unmeasured: dict[str, str], full: bool
+) -> None:
+    """A great many files are measured, and removed, within 50 MB over the bare interpreter."""
+    files = 1_000_000 if full else 60_000
+    grow(tmp_path / "tree", files)
+    used = peak(
+        f"import os, sys\nfd = os.open(sys.argv[1], os.O_RDONLY)\n{work}", unmeasured, tmp_path / "tree"
+    )
+    more = used - peak("", unmeasured)
+    # Some 10 MB of it are the imports; a name each would be more than the rest.
+    assert more < (50_000_000 if full else 20_000_000)
+
+
+def test_scopes_leave_nothing_in_memory(tmp_path: Path, full: bool) -> None:
+    """However many scopes came and went, bounded ones too, nothing of them is kept."""
+    count = 100_000 if full else 1_500
+    with LocalDiskStorage(tmp_path, sweep_on_start=False) as storage:
+        scopes = TempScopes(storage, label="video", quota="1GiB")
+
+        def run(times: int) -> None:
+            for _ in range(times):
+                with scopes.open("job", quota="1MiB") as manager:
+                    manager.new_file()
+
+        run(300)
+        tracemalloc.start()
+        try:
+            run(300)
+            before = tracemalloc.get_traced_memory()[0]
+            run(count)
+            more = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+    assert more < 20_000
