@@ -35,20 +35,23 @@ class OutsidePaths:
     def __init__(self, area: Callable[[], TempArea]) -> None:
         self._area = area
         self._journal: OutsidePathJournal | None = None
-        self._paths: dict[str, Identity | None] = {}
+        # Each with its identity as text, or empty.  Both are the very objects that the journal keeps: of a
+        # path's own text there is no other.
+        self._paths: dict[str, str] = {}
 
-    def register(self, path: str) -> None:
-        """Remember *path*, and write it down where the storage can, before returning."""
+    def register(self, file: Path) -> None:
+        """Remember *file*, and write it down where the storage can, before returning."""
+        path = os.fspath(file)
         if os.path.dirname(path) == path:
             raise ForeignPathError(
                 f"{path!r} is the root of a file system, which no scope deletes", path=path
             )
         area = self._area()
-        identity = identify(path)
+        identity = str(identify(path) or "")
         if isinstance(area, OutsidePathJournal):
             # Kept: paths are written off when the scope is closed already, and gives no area any more.
             self._journal = area
-            area.note_outside(Path(path), str(identity) if identity else "")
+            area.note_outside(file, identity)
         self._paths[path] = identity
         _log.debug("outside path registered", path=path)
 
@@ -71,15 +74,15 @@ class OutsidePaths:
         """Return them as text, each with its identity, but for the *protected*, which stay anyway."""
         sources = set(protected)
         return {
-            path: "" if identity is None else str(identity)
-            for path, identity in self._paths.items()
-            if identity is None or (identity.device, identity.inode) not in sources
+            path: text
+            for path, text in self._paths.items()
+            if not sources or _inode_of(Identity.parse(text)) not in sources
         }
 
     def take_up(self, area: TempArea, described: Mapping[str, str]) -> None:
         """Go on with paths that another process registered, and that *area* tells already."""
         self._journal = area if isinstance(area, OutsidePathJournal) else None
-        self._paths = {path: Identity.parse(text) for path, text in described.items()}
+        self._paths = dict(described)
 
     def remove_all(self, protected: Iterable[tuple[int, int]] = ()) -> Iterator[Removal]:
         """
@@ -94,13 +97,13 @@ class OutsidePaths:
         sources = set(protected)
         while True:
             try:
-                path, registered = self._paths.popitem()
+                path, text = self._paths.popitem()
             except KeyError:
                 return
             try:
-                removal = _remove(path, registered, sources)
+                removal = _remove(path, Identity.parse(text), sources)
             except BaseException:
-                self._paths[path] = registered
+                self._paths[path] = text
                 raise
             yield removal if removal.failed else removal + self._write_off(path)
 
@@ -115,13 +118,17 @@ class OutsidePaths:
         return Removal()
 
 
+def _inode_of(identity: Identity | None) -> tuple[int, int] | None:
+    return None if identity is None else (identity.device, identity.inode)
+
+
 def _remove(path: str, registered: Identity | None, sources: set[tuple[int, int]]) -> Removal:
     try:
         present = identify(path) if sources else None
     except OSError as error:
         reason = f"cannot be looked at: {error.strerror}"
         return Removal(failed=1, entries=(Entry(escape(path), "failed", reason, error.errno),))
-    if present is not None and (present.device, present.inode) in sources:
+    if _inode_of(present) in sources:
         _log.warn("a staged source was registered for deletion; it stays")
         return Removal(kept=1, entries=(Entry(escape(path), "kept", "it is the source of a staged file"),))
     removal = remove_outside(path, registered)

@@ -449,8 +449,12 @@ class TempFileManager(Scope):
         self._check_usable()
         if isinstance(file_path, Path) and self._owns(file_path):
             return
-        path = absolute(file_path, "path")
-        if self._owns(Path(path)):
+        text = absolute(file_path, "path")
+        path = Path(text)
+        if isinstance(file_path, Path) and type(file_path) is _PLAIN_PATH and str(file_path) == text:
+            # The caller's own: then its text is in memory only once.
+            path = file_path
+        if self._owns(path):
             return
         with self._lock:
             if self._outside is None:

@@ -75,3 +75,46 @@ def test_scopes_leave_nothing_in_memory(tmp_path: Path, full: bool) -> None:
         finally:
             tracemalloc.stop()
     assert more < 20_000
+
+
+REGISTERING = """
+    import os, pathlib, sys, tracemalloc
+    from tempscope import TempFileManager
+    base, kind, directory, files = *sys.argv[1:4], int(sys.argv[4])
+    paths = [f"{directory}/{number:07}.wav" for number in range(files + 1)]
+    for path in paths:
+        open(path, "w").close()
+    given = list(map({"text": str, "Path": pathlib.Path}[kind], paths))
+    assert list(map(os.fspath, given)) == paths
+    with TempFileManager(base_dir=base) as manager:
+        # What is made once, on the way to the first.
+        manager.register_file(given.pop())
+        tracemalloc.start()
+        for path in given:
+            manager.register_file(path)
+        made = tracemalloc.take_snapshot().traces
+        tracemalloc.stop()
+        interned = lambda trace: trace.traceback[0].filename == pathlib.__file__ and trace.size > 10_000
+        longer = len(paths[0]) - 70 if kind == "text" else 0
+        print(sum(trace.size for trace in made if not interned(trace)) / files - longer)
+    assert not any(map(os.path.exists, paths))
+"""
+
+
+@pytest.mark.parametrize(("kind", "most"), [("Path", 220), ("text", 300)])
+def test_memory_for_each_registered_file(
+    kind: str, most: int, tmp_path: Path, unmeasured: dict[str, str]
+) -> None:
+    """
+    A registered file takes at most 300 bytes beyond the caller's own path, here of 70 characters.
+
+    Counted is all that 4,000 registrations leave in memory: both tables, the text of the identity, and
+    where the caller gave text our own copy of the path, by 70 characters wherever the tests run.
+    Not counted is the interpreter's one table of interned strings, in which pathlib looks names up, and
+    which may grow at any moment.
+    """
+    (tmp_path / "files").mkdir()
+    program, directory = textwrap.dedent(REGISTERING), tmp_path / "files"
+    command = [sys.executable, "-c", program, tmp_path / "base", kind, directory, "4000"]
+    ended = subprocess.run(command, env=unmeasured, capture_output=True, text=True, check=True, timeout=600)
+    assert 100 < float(ended.stdout) <= most

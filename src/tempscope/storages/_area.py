@@ -31,7 +31,6 @@ from tempscope.storages._destination import Destination
 from tempscope.storages._failure import storage_error
 from tempscope.storages._identity import Identity
 from tempscope.storages._instance import Instance, is_named
-from tempscope.storages._journal import OutsidePath
 from tempscope.storages._link import link_at_once, stage
 from tempscope.storages._measure import measure, measure_kept
 from tempscope.storages._openat2 import open_subdirectory
@@ -268,13 +267,13 @@ class LocalArea(AreaSharing):
 
     def note_outside(self, path: Path, identity: str) -> None:
         """Write *path* into the journal, for the sweep after a crash."""
-        known = Identity.parse(identity) if identity else None
+        known = identity if Identity.parse(identity) else ""
         with self._lock:
             self._open()
             self._check_lease()
             assert self._instance is not None
             try:
-                self._instance.journal.add_outside(OutsidePath(os.fspath(path), known))
+                self._instance.journal.register(os.fspath(path), known)
             except OSError as error:
                 raise storage_error(
                     error, "the path cannot be registered", path=os.fspath(path), scope=self._label()

@@ -80,25 +80,26 @@ class Journal:
     """
 
     __slots__ = (
+        "_areas",
         "_bytes",
         "_dir_fd",
         "_file",
-        "_live",
         "_live_bytes",
         "_lock",
+        "_paths",
         "_pending",
         "_rewriting",
         "_torn",
-        "_tracked",
     )
 
     def __init__(self, dir_fd: int) -> None:
         self._dir_fd = dir_fd
         # Reentrant: a finaliser may append while this very thread is inside.
         self._lock = threading.RLock()
-        self._live: dict[str, bytes] = {}
-        # Thousands at once are usual here, so each is kept as little more than its path.
-        self._tracked: dict[str, dict[str, bytes]] = {}
+        self._areas: dict[str, bytes] = {}
+        # By who tracks them; None: registered.  Thousands at once are usual here, so each is kept as its
+        # path and the text of its identity, objects that the caller has already, and its line made anew.
+        self._paths: dict[str | None, dict[str, str]] = {}
         self._live_bytes = 0
         self._bytes = 0
         self._rewriting = False
@@ -124,7 +125,7 @@ class Journal:
     @property
     def tells_outside(self) -> bool:
         """Whether it still tells of a registered or tracked outside path."""
-        return any(key.startswith("p") for key in list(self._live)) or any(list(self._tracked.values()))
+        return any(list(self._paths.values()))
 
     def drop_stale(self) -> None:
         """Forget a descriptor that somebody else closed: its number may be another file's by now."""
@@ -147,19 +148,29 @@ class Journal:
 
     def add_area(self, name: str, record: ScopeRecord) -> None:
         """Write down that the area *name* belongs to *record*'s scope."""
-        self._add(f"a{name}", {"area": name, **record_to(record)})
+        line = _line({"area": name, **record_to(record)})
+        with self._lock:
+            self._append(line)
+            self._live_bytes += len(line) - len(self._areas.get(name, b""))
+            self._areas[name] = line
 
     def drop_area(self, name: str) -> None:
         """Know that the area is gone; its missing directory says so to a sweep, no line is needed."""
-        self._forget(f"a{name}")
+        with self._lock:
+            self._live_bytes -= len(self._areas.pop(name, b""))
+            self._rewrite_if_void()
 
     def tells(self, path: str) -> bool:
         """Whether it tells of the registered outside *path*."""
-        return f"p{path}" in self._live
+        return path in self._paths.get(None, {})
 
     def add_outside(self, outside: OutsidePath) -> None:
         """Write down a registered outside path."""
-        self._add(f"p{outside.path}", _told(outside))
+        self.register(outside.path, _text_of(outside))
+
+    def register(self, path: str, identity: str) -> None:
+        """Do the same with an identity that is text already, or empty; both objects are kept as they are."""
+        self._add(None, path, identity)
 
     def drop_outside(self, path: str) -> None:
         """
@@ -169,16 +180,12 @@ class Journal:
             OSError: If it cannot be; the journal then still tells of it.
         """
         with self._lock:
-            self._append_gone({"gone": path}, self._live.get(f"p{path}"))
-            self._forget(f"p{path}")
+            self._append_gone({"gone": path}, self._line_that_counts(None, path))
+            self._forget(None, path)
 
     def add_tracked(self, by: str, tracked: OutsidePath) -> None:
         """Write down that *by* tracks a path: a sweep tells of it, and deletes nothing."""
-        line, text = _tracked_line(by, tracked.path, _text_of(tracked)), _text_of(tracked)
-        with self._lock:
-            self._append(line)
-            self._live_bytes += len(line) - self._size_of_tracked(by, tracked.path)
-            self._tracked.setdefault(by, {})[tracked.path] = text
+        self._add(by, tracked.path, _text_of(tracked))
 
     def drop_tracked(self, by: str, path: str) -> None:
         """
@@ -188,26 +195,23 @@ class Journal:
             OSError: If it cannot be; the journal then still tells of it.
         """
         with self._lock:
-            text = self._tracked.get(by, {}).get(path)
-            if text is None:
-                return
-            line = _tracked_line(by, path, text)
-            self._append_gone({"gone": path, "by": by}, line)
-            del self._tracked[by][path]
-            self._live_bytes -= len(line)
-            self._rewrite_if_void()
+            line = self._line_that_counts(by, path)
+            if line is not None:
+                self._append_gone({"gone": path, "by": by}, line)
+                self._forget(by, path)
 
     def tracked(self) -> list[tuple[str, OutsidePath]]:
         """Return what is tracked now, and by whom."""
         return [
-            (by, OutsidePath(path, Identity.parse(text.decode("ascii"))))
-            for by, paths in list(self._tracked.items())
+            (by, OutsidePath(path, Identity.parse(text)))
+            for by, paths in list(self._paths.items())
+            if by is not None
             for path, text in list(paths.items())
         ]
 
-    def _size_of_tracked(self, by: str, path: str) -> int:
-        text = self._tracked.get(by, {}).get(path)
-        return 0 if text is None else len(_tracked_line(by, path, text))
+    def _line_that_counts(self, by: str | None, path: str) -> bytes | None:
+        text = self._paths.get(by, {}).get(path)
+        return None if text is None else _outside_line(by, path, text)
 
     def _append_gone(self, value: dict[str, str], told: bytes | None) -> None:
         try:
@@ -217,17 +221,20 @@ class Journal:
             if not self._spoil(told):
                 raise
 
-    def _add(self, key: str, value: dict[str, Any]) -> None:
-        line = _line(value)
+    def _add(self, by: str | None, path: str, text: str) -> None:
+        line = _outside_line(by, path, text)
         with self._lock:
             self._append(line)
-            self._live_bytes += len(line) - len(self._live.get(key, b""))
-            self._live[key] = line
+            more = len(line) - len(self._line_that_counts(by, path) or b"")
+            self._paths.setdefault(by, {})[path] = text
+            self._live_bytes += more
 
-    def _forget(self, key: str) -> None:
-        with self._lock:
-            self._live_bytes -= len(self._live.pop(key, b""))
-            self._rewrite_if_void()
+    def _forget(self, by: str | None, path: str) -> None:
+        text = self._paths.get(by, {}).pop(path, None)
+        if text is not None:
+            less = len(_outside_line(by, path, text))
+            self._live_bytes -= less
+        self._rewrite_if_void()
 
     def _rewrite_if_void(self) -> None:
         mostly_void = self._bytes > max(_REWRITE_FROM_BYTES, 4 * self._live_bytes)
@@ -283,12 +290,12 @@ class Journal:
             fresh.close()
 
     def _lines_that_count(self) -> bytes:
-        tracked = (
-            _tracked_line(by, path, text)
-            for by, paths in list(self._tracked.items())
+        outside = (
+            _outside_line(by, path, text)
+            for by, paths in list(self._paths.items())
             for path, text in list(paths.items())
         )
-        return b"".join(self._live.values()) + b"".join(tracked)
+        return b"".join(self._areas.values()) + b"".join(outside)
 
     def _install(self, fresh: Descriptor, size: int) -> None:
         size += self._write_pending(fresh)
@@ -336,22 +343,18 @@ def _line(value: dict[str, Any]) -> bytes:
     return encode_object(value) + b"\n"
 
 
-def _told(outside: OutsidePath) -> dict[str, Any]:
-    identity = None if outside.identity is None else str(outside.identity)
-    return {"path": outside.path, "identity": identity, "kind": "outside"}
+def _text_of(outside: OutsidePath) -> str:
+    return "" if outside.identity is None else str(outside.identity)
 
 
-def _text_of(tracked: OutsidePath) -> bytes:
-    return b"" if tracked.identity is None else str(tracked.identity).encode("ascii")
-
-
-def _tracked_line(by: str, path: str, text: bytes) -> bytes:
-    return _line({"path": path, "identity": text.decode("ascii") or None, "kind": "tracked", "by": by})
+def _outside_line(by: str | None, path: str, text: str) -> bytes:
+    told = {"path": path, "identity": text or None}
+    return _line(told | ({"kind": "outside"} if by is None else {"kind": "tracked", "by": by}))
 
 
 def encode_outside(paths: Iterable[OutsidePath]) -> bytes:
     """Return the lines by which a journal tells of *paths*."""
-    return b"".join(_line(_told(each)) for each in paths)
+    return b"".join(_outside_line(None, each.path, _text_of(each)) for each in paths)
 
 
 def read_journal(dir_fd: int, name: str = JOURNAL) -> JournalContent:

@@ -587,11 +587,13 @@ def test_outside_paths_are_written_down(area: LocalArea, tmp_path: Path) -> None
     """A registered path stands in the journal before the call returns, and is taken out the same way."""
     area.note_outside(tmp_path / "one", "1:2:3:")
     area.note_outside(tmp_path / "two", "")
+    area.note_outside(tmp_path / "three", "no identity")
     outside = journal_of(area).outside
     assert str(outside[str(tmp_path / "one")].identity) == "1:2:3:"
     assert outside[str(tmp_path / "two")].identity is None
+    assert outside[str(tmp_path / "three")].identity is None
     area.forget_outside(tmp_path / "one")
-    assert list(journal_of(area).outside) == [str(tmp_path / "two")]
+    assert list(journal_of(area).outside) == [str(tmp_path / "two"), str(tmp_path / "three")]
 
 
 def test_forgetting_before_anything_was_made(area: LocalArea, tmp_path: Path) -> None:

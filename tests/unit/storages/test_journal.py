@@ -192,6 +192,47 @@ def test_a_path_may_be_registered_and_tracked(journal, place):
     assert not journal.tells_outside
 
 
+@pytest.mark.parametrize("by", [None, "me"])
+def test_what_counts_is_measured_as_it_is_written(journal, place, tmp_path, by):
+    """What a rewriting would write is known to the byte, also after a path has become another file."""
+
+    def add(path: OutsidePath) -> None:
+        journal.add_outside(path) if by is None else journal.add_tracked(by, path)
+
+    def drop(path: str) -> None:
+        journal.drop_outside(path) if by is None else journal.drop_tracked(by, path)
+
+    journal.add_area("a1", record_of())
+    for each in (outside(1), OutsidePath("/somewhere/2", None), outside(2), outside(12345)):
+        add(each)
+    for path in ("/somewhere/1", "/somewhere/1", "/never/added"):
+        drop(path)
+    before = read_journal(place)
+    journal.reopen(place)
+    assert read_journal(place) == before
+    assert journal._live_bytes == (tmp_path / JOURNAL).stat().st_size
+    for path in ("/somewhere/2", "/somewhere/12345"):
+        drop(path)
+    journal.drop_area("a1")
+    assert journal._live_bytes == 0
+
+
+def test_a_finaliser_may_let_the_same_path_go(journal, place, mocker):
+    """A path that a finaliser lets go of while its own letting go is written is gone, once."""
+    really, ran = os.write, []
+
+    def hooked(fd: int, data: bytes) -> int:
+        if b"gone" in data and not ran:
+            ran.append(data)
+            journal.drop_tracked("me", "/somewhere/1")
+        return really(fd, data)
+
+    journal.add_tracked("me", outside(1))
+    mocker.patch.object(os, "write", hooked)
+    journal.drop_tracked("me", "/somewhere/1")
+    assert (read_journal(place).tracked, journal._live_bytes, len(ran)) == ({}, 0, 1)
+
+
 @pytest.mark.usefixtures("small")
 def test_what_is_tracked_is_written_anew_too(journal, place, tmp_path):
     """Tracking makes a journal void as registering does, and what still is tracked stays in it."""
