@@ -42,7 +42,7 @@ from tempscope.storages.local import LocalDiskStorage, RamDiskStorage
 
 if TYPE_CHECKING:
     from tempscope.container import PerScope, TempContainer, check_container, use_storage
-    from tempscope.janitor import sweep
+    from tempscope.janitor import Janitor, stats, sweep
     from tempscope.model import (
         Capability,
         CleanupReport,
@@ -83,6 +83,7 @@ __all__ = [
     "HardlinkStorage",
     "Instant",
     "InvalidNameError",
+    "Janitor",
     "KeepAll",
     "KeepLast",
     "KeepOnFailure",
@@ -131,13 +132,14 @@ __all__ = [
     "is_memory_pressure",
     "keep_if_all",
     "keep_if_any",
+    "stats",
     "sweep",
     "uninstall_signal_handlers",
     "use_storage",
 ]
 
 _HOMES = {
-    "tempscope.janitor": ("sweep",),
+    "tempscope.janitor": ("Janitor", "stats", "sweep"),
     "tempscope.container": ("PerScope", "TempContainer", "check_container", "use_storage"),
     "tempscope.model": (
         "Capability",

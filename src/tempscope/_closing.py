@@ -117,6 +117,10 @@ class CleanUp:
         if not self.removal.complete:
             _log.warn("a clean-up left something behind", scope=self.scope._shown, failed=self.removal.failed)
         report = _report(self.scope, self.removal, self.failures)
+        if report.removed:
+            self.scope._tell("removed", removal=report)
+        if report.errors or not report.complete:
+            self.scope._tell("failed", reason=_reasons(report), removal=report)
         raise_failures("cleaning up", self.scope, self.failures, None)
         return report
 
@@ -227,8 +231,7 @@ class Closing:
         """Log, report, and raise what is to be raised."""
         if self.directory is not None:
             # Kept on purpose, so it is in the report, but nobody has to look after it.
-            reason = self.verdict.reason if self.verdict is not None else ""
-            _log.debug("scope kept", scope=self.scope._shown, path=self.directory, reason=reason)
+            _log.debug("scope kept", scope=self.scope._shown, path=self.directory, reason=self._why)
         report = _report(self.scope, self.removal, self.failures, self.outcome, self.verdict, self.directory)
         if not report.complete:
             self._warn(report)
@@ -236,8 +239,25 @@ class Closing:
                 self.failures.add(self._leftover_error(report))
                 report = attrs.evolve(report, errors=tuple(self.failures.errors))
         self.scope._closed_with(report)
+        self._tell_listeners(report)
         raise_failures("closing", self.scope, self.failures, self.exc)
         return report
+
+    def _tell_listeners(self, report: CleanupReport) -> None:
+        scope = self.scope
+        if not scope._listeners:
+            return
+        if report.directory is not None:
+            scope._tell("kept", path=report.directory, reason=self._why, removal=report)
+        if report.removed:
+            scope._tell("removed", reason=self._why, removal=report)
+        if report.errors or not report.complete:
+            scope._tell("failed", reason=_reasons(report), removal=report)
+        scope._tell("closed", reason=self.outcome.kind, removal=report)
+
+    @property
+    def _why(self) -> str:
+        return self.verdict.reason if self.verdict is not None else ""
 
     def _warn(self, report: CleanupReport) -> None:
         _log.warn(
@@ -245,7 +265,7 @@ class Closing:
             scope=report.scope,
             failed=report.failed,
             skipped=report.skipped,
-            reason="; ".join(sorted({entry.reason for entry in report.leftovers})),
+            reason=_reasons(report),
         )
 
     def _leftover_error(self, report: CleanupReport) -> LeftoverError:
@@ -281,6 +301,12 @@ def _report(
         directory=directory,
         errors=tuple(failures.errors),
     )
+
+
+def _reasons(report: CleanupReport) -> str:
+    """Return why things failed, in words that hold no path: of an error its type alone."""
+    errors = {type(error).__name__ for error in report.errors}
+    return "; ".join(sorted({entry.reason for entry in report.leftovers} | errors))
 
 
 def ask(policy: CleanupPolicy, record: ScopeRecord, failures: Failures | None = None) -> Verdict:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from tempscope._names import escape
 
 
-__all__ = ["LOGGER", "debug", "debugging", "warn"]
+__all__ = ["LOGGER", "debug", "debugging", "own_fields", "warn"]
 
 LOGGER: Final = logging.getLogger("tempscope")
 LOGGER.addHandler(logging.NullHandler())
@@ -29,15 +29,16 @@ def debugging() -> bool:
 def debug(message: str, **fields: Any) -> None:
     """Log *message* at debug level with *fields*."""
     if LOGGER.isEnabledFor(logging.DEBUG):
-        LOGGER.debug(message, extra=_extra(fields))
+        LOGGER.debug(message, extra=own_fields(fields))
 
 
 def warn(message: str, **fields: Any) -> None:
     """Log *message* as a warning with *fields*."""
-    LOGGER.warning(message, extra=_extra(fields))
+    LOGGER.warning(message, extra=own_fields(fields))
 
 
-def _extra(fields: dict[str, Any]) -> dict[str, Any]:
+def own_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return *fields* as a log record takes them: under names of our own, fit for one line."""
     return {f"tempscope_{key}": _shown(value) for key, value in fields.items()}
 
 

@@ -33,8 +33,9 @@ from tempscope.errors import (
     ScopeEnteredError,
     UnsupportedError,
 )
-from tempscope.model import Capability, CleanupReport, Outcome, ScopeRecord
-from tempscope.protocols import CleanupPolicy, StagedFile, TempArea, TempStorage
+from tempscope.listeners import tell
+from tempscope.model import Capability, CleanupReport, Event, EventKind, Outcome, ScopeRecord
+from tempscope.protocols import CleanupPolicy, Listener, StagedFile, TempArea, TempStorage
 from tempscope.storages import Identity, new_token
 from tempscope.units import parse_size
 
@@ -74,6 +75,7 @@ class Scope:
     _left: bool = False
     _limit: Limit | None = None
     _meter: Meter | None = None
+    _listeners: tuple[Listener, ...] = ()
     _name: str | None = None
     _numbers: Iterator[int] = iter(())
     _opened_as: ScopeRecord | None = None
@@ -122,6 +124,8 @@ class Scope:
             self._strict = True
         if parent is not None:
             self._parent = parent
+            if parent._listeners:
+                self._listeners = parent._listeners
         self._begin(storage, policy, name, prefix)
         return self
 
@@ -252,6 +256,9 @@ class Scope:
         with self._lock:
             if self._has_files or self._exits or self._retry or self._outcome or self._closed:
                 return False
+            if self._listeners:
+                # They are to hear of it.
+                return False
             self._outcome = OK
             self._closed = self._empty = True
         _open_scopes.forget(self)
@@ -347,6 +354,13 @@ class Scope:
         if self._outcome is None and (self._entered or not self._standalone):
             self._close_forgotten("it was forgotten")
         _open_scopes.forget(self)
+
+    # -- telling
+
+    def _tell(self, kind: EventKind, **fields: Any) -> None:
+        """Tell the listeners; where it is on the way of each file, ask first whether there are any."""
+        if self._listeners:
+            tell(self._listeners, Event(kind=kind, scope=self._shown, label=self._label, **fields))
 
     # -- behind the calls
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from anyio import CapacityLimiter, Lock
     from anyio.lowlevel import RunVar
 
-__all__ = ["complete", "new_lock", "shielded"]
+__all__ = ["complete", "new_lock", "shielded", "sleep_forever"]
 
 _T = TypeVar("_T")
 _WORKERS = 16
@@ -132,6 +132,13 @@ def new_lock() -> Lock:
     import anyio
 
     return anyio.Lock()
+
+
+async def sleep_forever() -> None:
+    """Wait, on whichever event loop runs, until this task is cancelled."""
+    import anyio
+
+    await anyio.sleep_forever()
 
 
 def _limiter() -> CapacityLimiter:

@@ -186,14 +186,20 @@ class TempFileManager(Scope):
         if isinstance(wanted, str):
             with self._lock:
                 self._check_not_reserved(wanted)
-                return make(area, wanted)
+                path = make(area, wanted)
+            if self._listeners:
+                self._tell("created", path=path)
+            return path
         prefix, suffix = wanted
         for number in itertools.islice(self._numbers, _NAME_ATTEMPTS):
             try:
-                return make(area, f"{prefix}{number}{suffix}")
+                path = make(area, f"{prefix}{number}{suffix}")
             except NameTakenError:
                 # The job made a file of our next name itself.
                 continue
+            if self._listeners:
+                self._tell("created", path=path)
+            return path
         raise NameTakenError(f"no free name between {prefix!r} and {suffix!r} was found", scope=self._shown)
 
     def _reserve(self, area: TempArea, name: str) -> Path:
@@ -236,9 +242,12 @@ class TempFileManager(Scope):
                 raise
             exc.add_note(f"tempscope: deleting a temporary file also raised {describe(error)}")
             return
+        if self._listeners and removal.removed:
+            self._tell("removed", path=path, removal=removal)
         if not removal.complete:
             reason = "; ".join(sorted({entry.reason for entry in removal.leftovers}))
             _log.warn("a temporary file could not be deleted yet", scope=self._shown, reason=reason)
+            self._tell("failed", path=path, reason=reason, removal=removal)
 
     # -- in and out
 
@@ -284,6 +293,7 @@ class TempFileManager(Scope):
         with self._lock:
             self._remember_staged(staged)
         _log.debug("file staged", scope=self._shown, how=staged.method, bytes_saved=staged.bytes_saved)
+        self._tell("staged", path=staged.path, source=staged.source, reason=staged.method)
         return staged
 
     def _remember_staged(self, staged: StagedFile) -> None:
@@ -371,6 +381,7 @@ class TempFileManager(Scope):
         )
         self._free_name(ours)
         _log.debug("file published", scope=self._shown, path=published)
+        self._tell("published", path=published, source=ours)
         return published
 
     def keep(self, path: str | os.PathLike[str]) -> Path:
@@ -392,6 +403,7 @@ class TempFileManager(Scope):
             if self._outside is not None and not self._owns(wanted):
                 text = absolute(path, "path")
                 if self._outside.unregister(text):
+                    self._tell("kept", path=Path(text), source=Path(text), reason="by keep()")
                     return Path(text)
         area = self._area_to_empty()
         if not isinstance(area, GivingUp):
@@ -401,6 +413,7 @@ class TempFileManager(Scope):
         kept = area.give_up(wanted)
         self._free_name(wanted)
         _log.debug("path given up", scope=self._shown, path=kept)
+        self._tell("kept", path=kept, source=wanted, reason="by keep()")
         return kept
 
     # -- outside paths and callbacks

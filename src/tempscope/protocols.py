@@ -25,6 +25,7 @@ from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
 from tempscope.model import (
     Capability,
     Entry,
+    Event,
     Instant,
     Removal,
     ScopeRecord,
@@ -41,11 +42,14 @@ __all__ = [
     "CommandLease",
     "GivingUp",
     "HandingOver",
+    "Listener",
     "OutsidePathJournal",
+    "Pace",
     "Progress",
     "Reserving",
     "Spilling",
     "StagedFile",
+    "Surveyable",
     "Sweepable",
     "Sweeping",
     "TakingOver",
@@ -58,6 +62,13 @@ __all__ = [
 Progress: TypeAlias = Callable[[int, int], object]
 """Called as ``progress(done, total)``, both in bytes, from the copying thread; raising cancels the copy."""
 
+Pace: TypeAlias = Callable[[int], bool]
+"""
+Called between the parts of a long removal with the bytes that the part freed, from the removing thread.
+
+It may sleep; False says that the rest is to stay for another time.
+"""
+
 
 @runtime_checkable
 class Clock(Protocol):
@@ -69,6 +80,20 @@ class Clock(Protocol):
 
     def now(self) -> Instant:
         """Return the present by wall clock and boot clock; never raises, never blocks."""
+        ...
+
+
+class Listener(Protocol):
+    """
+    Is told what happens to scopes: any function of one argument will do.
+
+    Lives as long as whoever tells it; called by the thread or task in which something happened, so
+    by several at once, while a file is made or a scope closes: it has to be quick.
+    What it raises is logged and harms nothing; only an interrupt goes on to the job.
+    """
+
+    def __call__(self, event: Event, /) -> object:
+        """Take note of *event*; what it returns means nothing."""
         ...
 
 
@@ -447,11 +472,21 @@ class Sweeping(Protocol):
         """
         ...
 
-    def reclaim(self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool = False) -> Removal:
+    def reclaim(
+        self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool = False, pace: Pace | None = None
+    ) -> Removal:
         """
         Do what :meth:`TempStorage.reclaim` does; with *dry_run* touch nothing and say what that would be.
 
         If the result has entries of the kind ``"removed"``, each is one thing that a sweep counts.
+
+        Args:
+            record, verdict: As there.
+
+            dry_run: Whether only to tell.
+
+            pace: Called between the parts of a long removal; where it says to stop, the rest stays and
+                counts as skipped.
         """
         ...
 
@@ -483,6 +518,26 @@ class Reserving(Protocol):
         Enter ``reserve(more)`` round whatever writes *more* bytes, from now on.
 
         What entering it raises comes out of the call that wanted to write, and nothing is written.
+        """
+        ...
+
+
+@runtime_checkable
+class Surveyable(Protocol):
+    """
+    Makes statistics complete.
+
+    Without it :func:`tempscope.stats` goes by :meth:`TempStorage.areas`, and a scope whose record has
+    no usage counts as empty.
+    """
+
+    def survey(self) -> Iterable[ScopeRecord]:
+        """
+        Tell every scope as :meth:`TempStorage.areas` does, each with its usage and who holds it.
+
+        A dead owner is told by its scopes alone.
+        A retained or waiting scope has the usage that was measured when it came to be so; the others
+        are measured now.
         """
         ...
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from tempscope import _open_scopes
@@ -15,10 +15,11 @@ from tempscope._markers import hide_markers, refuse_marker
 from tempscope._names import check_label
 from tempscope._sharing import take_up
 from tempscope.errors import ConfigurationError, UnsupportedError
+from tempscope.listeners import check_listeners
 from tempscope.manager import TempFileManager
 from tempscope.model import ScopeRecord
 from tempscope.policies import DeleteOnClose
-from tempscope.protocols import CleanupPolicy, TakingOver, TempStorage
+from tempscope.protocols import CleanupPolicy, Listener, TakingOver, TempStorage
 from tempscope.units import parse_size
 
 
@@ -50,11 +51,14 @@ class TempScopes:
         strict: Whether closing raises :class:`~tempscope.errors.LeftoverError` when something
             could not be removed; otherwise that is a warning and stands in the report.
 
+        listeners: Functions that are told what happens in the scopes; see :mod:`tempscope.listeners`.
+
     Raises:
-        ConfigurationError: If *storage* or *policy* is none, or *quota* no size.
+        ConfigurationError: If *storage* or *policy* is none, *quota* no size, or a listener cannot be
+            called.
     """
 
-    __slots__ = ("_label", "_policy", "_quota", "_storage", "_strict")
+    __slots__ = ("_label", "_listeners", "_policy", "_quota", "_storage", "_strict")
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class TempScopes:
         label: str | None = None,
         quota: int | str | None = None,
         strict: bool = False,
+        listeners: Iterable[Listener] = (),
     ) -> None:
         refuse_marker(storage, "storage")
         if not hasattr(storage, "open_area"):
@@ -75,6 +80,7 @@ class TempScopes:
         self._label = check_label(label, "a label")
         self._quota = None if quota is None else parse_size(quota, what="quota", bare=True)
         self._strict = strict
+        self._listeners = check_listeners(listeners)
 
     @property
     def storage(self) -> TempStorage:
@@ -126,7 +132,7 @@ class TempScopes:
         """
         if type(name) is not str and name is not None:
             refuse_marker(name, "name")
-        return TempFileManager._opened(
+        manager = TempFileManager._opened(
             self._storage,
             self._policy if policy is None else policy,
             name,
@@ -135,6 +141,9 @@ class TempScopes:
             quota=quota,
             strict=self._strict,
         )
+        if self._listeners:
+            manager._listeners = self._listeners
+        return manager
 
     def attach(self, token: str) -> TempFileManager:
         """
@@ -173,6 +182,8 @@ class TempScopes:
                 # An interrupt came when the scope was ours already: it ends as one that was cancelled.
                 manager.close(error)
             raise
+        if self._listeners:
+            manager._listeners = self._listeners
         return manager
 
     def active(self) -> list[ScopeRecord]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import attrs
 
@@ -21,8 +21,11 @@ from tempscope.errors import ConfigurationError
 from tempscope.policies.form import policy_from, policy_to
 from tempscope.policies.on_close import DeleteOnClose
 from tempscope.protocols import CleanupPolicy
-from tempscope.units import check_count, format_size, parse_size
+from tempscope.units import check_count, format_duration, format_size, parse_duration, parse_size
 
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 __all__ = ["Backend", "Settings"]
 
@@ -72,11 +75,31 @@ def _check_quota(value: int | str | None) -> str | None:
     return None if value is None else format_size(parse_size(value, what="quota", bare=True), exact=True)
 
 
-def _check_max_files(value: int | str | None) -> int | None:
+def _check_number(value: int | str | None, what: str) -> int | None:
     number: object = value
     if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value.strip()):
         number = int(value)
-    return None if number is None else check_count(number, what="max_files")
+    return None if number is None else check_count(number, what=what)
+
+
+def _check_max_files(value: int | str | None) -> int | None:
+    return _check_number(value, "max_files")
+
+
+def _check_janitor_interval(value: timedelta | str) -> str:
+    return "off" if value == "off" else format_duration(parse_duration(value, what="janitor_interval"))
+
+
+def _check_janitor_entries(value: int | str | None) -> int | None:
+    return _check_number(value, "janitor_entries")
+
+
+def _check_janitor_seconds(value: timedelta | str | float | None) -> float | None:
+    return None if value is None else parse_duration(value, what="janitor_seconds", bare="s")
+
+
+def _check_janitor_rate(value: int | str | None) -> int | None:
+    return None if value is None else parse_size(value, what="janitor_bytes_per_second", bare=True)
 
 
 def _check_spill_above(value: str | None) -> str | None:
@@ -149,6 +172,12 @@ class Settings:
         spill_above: From which size on a file moves from memory to disk by itself; None is never;
             refused with another backend.
 
+        janitor_interval: How long a started janitor waits from one pass to the next, or ``"off"`` for
+            one pass only.
+
+        janitor_entries, janitor_seconds, janitor_bytes_per_second: What one pass may cost, as in
+            :class:`~tempscope.janitor.SweepBudget`; None is no bound.
+
     Raises:
         ConfigurationError: If a value is not allowed; the message names key, value and what is
             allowed.
@@ -169,6 +198,10 @@ class Settings:
     max_files: int | None = attrs.field(default=None, converter=_check_max_files)
     spill: bool = attrs.field(default=True, converter=_flag, validator=_is_flag)
     spill_above: str | None = attrs.field(default=None, converter=_check_spill_above)
+    janitor_interval: str = attrs.field(default="30m", converter=_check_janitor_interval)
+    janitor_entries: int | None = attrs.field(default=None, converter=_check_janitor_entries)
+    janitor_seconds: float | None = attrs.field(default=None, converter=_check_janitor_seconds)
+    janitor_bytes_per_second: int | None = attrs.field(default=None, converter=_check_janitor_rate)
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(type(self)):

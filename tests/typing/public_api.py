@@ -18,7 +18,9 @@ from tempscope import (
     DeleteOnClose,
     HardlinkStorage,
     Instant,
+    Janitor,
     KeepAll,
+    KeepLast,
     KeepOnFailure,
     LocalDiskStorage,
     MemoryStorage,
@@ -28,6 +30,8 @@ from tempscope import (
     ScopeRecord,
     Settings,
     StagedFile,
+    Stats,
+    SweepReport,
     TempArea,
     TempContainer,
     TempFileManager,
@@ -43,9 +47,14 @@ from tempscope import (
     is_memory_pressure,
     keep_if_all,
     keep_if_any,
+    stats,
+    sweep,
     use_storage,
 )
-from tempscope.protocols import Clock
+from tempscope.janitor import JanitorStatus, SweepBudget
+from tempscope.listeners import LoggingListener
+from tempscope.model import Event
+from tempscope.protocols import Clock, Listener
 
 
 # Every storage is a TempStorage, every policy a CleanupPolicy.
@@ -184,6 +193,7 @@ def by_injection() -> None:
     assert_type(container.scopes(), TempScopes)
     assert_type(container.manager(), TempFileManager)
     storage: TempStorage = container.storage()
+    assert_type(container.janitor(), Janitor)
     TempScopes(storage)
     PerScope(Service, manager=container.manager, per="scope")
     PerScope(Service, per="job")  # type: ignore[arg-type]
@@ -193,6 +203,41 @@ def by_injection() -> None:
     assert_type(Settings.from_mapping({"backend": "memory"}), Settings)
     assert_type(Settings.from_env(), Settings)
     assert_type(Settings.from_toml("settings.toml"), Settings)
+
+
+def note(event: Event) -> None:
+    assert_type(event.scope, str)
+
+
+def look_after(storage: TempStorage, listeners: list[Listener]) -> None:
+    janitor = Janitor(
+        [storage, "base", lambda: storage, None],
+        lambda: KeepLast(3),
+        interval="1h",
+        jitter=0.5,
+        budget=SweepBudget(entries=5, seconds="1m", bytes_per_second="1MiB"),
+        listeners=[note, LoggingListener()],
+    )
+    Janitor("base", KeepOnFailure())
+    Janitor(storage, policy=3)  # type: ignore[arg-type]
+    assert_type(janitor.sweep(dry_run=True), SweepReport)
+    assert_type(janitor.status(), JanitorStatus)
+    with janitor as started:
+        assert_type(started, Janitor)
+    assert_type(stats(storage), Stats)
+    assert_type(stats(Path("base")), Stats)
+    assert_type(sweep("base", policy=KeepAll(), budget=SweepBudget()), SweepReport)
+    TempScopes(storage, listeners=listeners)
+    TempScopes(storage, listeners=[print, note])
+    TempScopes(storage, listeners=[3])  # type: ignore[list-item]
+
+
+async def look_after_on_a_loop(janitor: Janitor) -> None:
+    assert_type(await janitor.asweep(), SweepReport)
+    async with janitor as started:
+        assert_type(started, Janitor)
+    await janitor.serve()
+    await janitor.astop()
 
 
 def write_a_storage(storage: TempStorage, area: TempArea, clock: Clock, error: TempscopeError) -> None:

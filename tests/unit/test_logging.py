@@ -109,7 +109,7 @@ def test_fields_are_escaped(lines: Callable[[], list[logging.LogRecord]], scopes
 
 def test_nothing_is_built_for_nobody(scopes: TempScopes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without somebody who listens at debug level no fields are built."""
-    monkeypatch.setattr(_log, "_extra", lambda fields: pytest.fail("built"))
+    monkeypatch.setattr(_log, "own_fields", lambda fields: pytest.fail("built"))
     assert not _log.debugging()
     with scopes.open() as job:
         job.new_file()

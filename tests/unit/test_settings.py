@@ -34,6 +34,10 @@ DEFAULTS = {
     "max_files": None,
     "spill": True,
     "spill_above": None,
+    "janitor_interval": "30m",
+    "janitor_entries": None,
+    "janitor_seconds": None,
+    "janitor_bytes_per_second": None,
 }
 FLAGS = ("strict", "sweep_on_start", "background_removal", "trust_locks", "spill")
 
@@ -69,6 +73,10 @@ def test_values_are_taken_in_every_form_they_have():
             "max_files": " 7 ",
             "spill_above": "1GB",
             "strict": "Yes",
+            "janitor_interval": "90m",
+            "janitor_entries": "100",
+            "janitor_seconds": "1m",
+            "janitor_bytes_per_second": "1MiB",
         }
     )
     built = Settings(
@@ -80,6 +88,10 @@ def test_values_are_taken_in_every_form_they_have():
         max_files=7,
         spill_above="1000MB",
         strict=True,
+        janitor_interval=timedelta(hours=1.5),
+        janitor_entries=100,
+        janitor_seconds=60,
+        janitor_bytes_per_second=1 << 20,
     )
     assert written == built
     assert (built.threshold, built.max_bytes, built.spill_above) == ("1MiB", 1024, "1GB")
@@ -148,6 +160,16 @@ def test_the_home_directory_is_filled_in(monkeypatch):
         ("max_files", "9" * 5000, "whole number"),
         ("spill_above", "1G", "'10GiB'"),
         ("spill_above", "0B", "at least 1B"),
+        ("janitor_interval", "0s", "more than"),
+        ("janitor_interval", "-1h", "more than"),
+        ("janitor_interval", 30, "has no unit"),
+        ("janitor_interval", "Off", "duration"),
+        ("janitor_interval", float("nan"), "has no unit"),
+        ("janitor_entries", 0, "at least 1"),
+        ("janitor_entries", "many", "whole number"),
+        ("janitor_seconds", 0, "more than"),
+        ("janitor_seconds", float("inf"), "janitor_seconds"),
+        ("janitor_bytes_per_second", "0B", "at least 1B"),
         ("policy", "keep_al", "did you mean 'keep_all'?"),
     ],
 )
@@ -170,7 +192,7 @@ def test_an_unknown_key_is_refused(key):
         f"there is no setting {key!r} (given as None): the settings are backend, base_dir, "
     )
     near = {"backnd": "backend", "spil_above": "spill_above"}.get(key)
-    assert message.endswith(f"; did you mean {near!r}?" if near else ", spill_above")
+    assert message.endswith(f"; did you mean {near!r}?" if near else ", janitor_bytes_per_second")
 
 
 @pytest.mark.parametrize("mapping", [[], "backend", 3])
@@ -309,6 +331,10 @@ def test_the_environment_has_every_setting():
         "TEMPSCOPE_MAX_FILES": "1000",
         "TEMPSCOPE_SPILL": "true",
         "TEMPSCOPE_SPILL_ABOVE": "64MiB",
+        "TEMPSCOPE_JANITOR_INTERVAL": "off",
+        "TEMPSCOPE_JANITOR_ENTRIES": "100",
+        "TEMPSCOPE_JANITOR_SECONDS": "60",
+        "TEMPSCOPE_JANITOR_BYTES_PER_SECOND": "1KiB",
     }
     assert Settings.from_env(environ).as_dict() == {
         "backend": "memory",
@@ -332,6 +358,10 @@ def test_the_environment_has_every_setting():
         "max_files": 1000,
         "spill": True,
         "spill_above": "64MiB",
+        "janitor_interval": "off",
+        "janitor_entries": 100,
+        "janitor_seconds": 60.0,
+        "janitor_bytes_per_second": 1024,
     }
     assert {name for name in environ if name.startswith("TEMPSCOPE_")} == {
         f"TEMPSCOPE_{name.upper()}" for name in DEFAULTS

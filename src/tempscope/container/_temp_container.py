@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from dependency_injector import containers, providers
 
 from tempscope.container._storage_choice import StorageChoice
+from tempscope.janitor import Janitor, SweepBudget
+from tempscope.protocols import CleanupPolicy, Listener, TempStorage
 from tempscope.scopes import TempScopes, current_scope
 from tempscope.settings import Settings
 from tempscope.storages import HardlinkStorage, LocalDiskStorage, MemoryStorage, RamDiskStorage
@@ -52,6 +55,30 @@ def _storage_of(settings: Any) -> StorageChoice:
     )
 
 
+def _janitor_of(
+    storage: Callable[[], TempStorage],
+    policy: Callable[[], CleanupPolicy],
+    settings: Settings,
+    listeners: Iterable[Listener],
+) -> Janitor:
+    """
+    Return a janitor that asks for storage and policy anew at each pass.
+
+    They come as functions of their own, since a provider has whatever attribute it is asked for.
+    """
+    return Janitor(
+        partial(storage),
+        partial(policy),
+        interval=settings.janitor_interval,
+        budget=SweepBudget(
+            entries=settings.janitor_entries,
+            seconds=settings.janitor_seconds,
+            bytes_per_second=settings.janitor_bytes_per_second,
+        ),
+        listeners=listeners,
+    )
+
+
 class TempContainer(containers.DeclarativeContainer):
     """
     What services receive: scopes, the current scope's manager, and the storage below them.
@@ -66,6 +93,8 @@ class TempContainer(containers.DeclarativeContainer):
 
     The storages are made once; everything above a storage is made anew each time, so that an
     override is seen at once.
+    The janitor is made once too, and asks for storage and policy anew at each pass; nothing runs
+    before its ``start()``.
     The container only wires: a scope lives by the ``with`` of the service that opened it.
 
     Attributes:
@@ -80,12 +109,18 @@ class TempContainer(containers.DeclarativeContainer):
         scopes: A :class:`~tempscope.TempScopes`, for services that own jobs.
 
         manager: The current scope's :class:`~tempscope.TempFileManager`, for those that work in one.
+
+        janitor: The application's :class:`~tempscope.Janitor`.
+
+        listeners: Functions that are told what happens in scopes and in the janitor's passes; none,
+            until it is overridden.
     """
 
     config = providers.Configuration()
     settings = providers.Callable(Settings.from_mapping, config)
     storage = _storage_of(settings.provided)
     policy = settings.provided.policy
+    listeners = providers.Object[tuple[Listener, ...]](())
     scopes = providers.Factory(
         TempScopes,
         storage,
@@ -93,5 +128,9 @@ class TempContainer(containers.DeclarativeContainer):
         label=settings.provided.label,
         quota=settings.provided.quota,
         strict=settings.provided.strict,
+        listeners=listeners,
     )
     manager = providers.Callable(current_scope)
+    janitor = providers.ThreadSafeSingleton(
+        _janitor_of, storage.provider, policy.provider, settings, listeners
+    )

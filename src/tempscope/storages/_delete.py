@@ -22,15 +22,19 @@ import attrs
 
 from tempscope._names import escape
 from tempscope.model import Entry, EntryKind, Removal
+from tempscope.protocols import Pace
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._openat2 import let_in, make_writable, open_directory, open_subdirectory
 from tempscope.storages._reserve import NO_DESCRIPTORS, release
 
 
-__all__ = ["BUDGET", "remove_contents", "remove_entry"]
+__all__ = ["BUDGET", "PART", "remove_contents", "remove_entry"]
 
 BUDGET = 20_000_000
 """How many entries one removal handles at most: it ends even if somebody adds to the tree for ever."""
+
+PART = 2_000
+"""How many entries a removal that keeps a pace handles before it asks whether to go on."""
 
 _SUBDIRECTORIES_AT_ONCE = 1_000
 _KEPT_LEVELS = 4
@@ -53,6 +57,7 @@ def remove_entry(
     expected: tuple[int, int] | None = None,
     held: Descriptor | None = None,
     budget: int = BUDGET,
+    pace: Pace | None = None,
 ) -> Removal:
     """
     Remove *name* from the directory *dir_fd*: a file, a link, or a directory with all in it.
@@ -70,10 +75,12 @@ def remove_entry(
 
         budget: How many entries to handle at most; calling again goes on.
 
+        pace: Asked after each part whether to go on; if not, the rest counts as one thing skipped.
+
     Returns:
         What went and what did not; a missing *name* is simply not counted.
     """
-    walk = _Walk(budget)
+    walk = _Walk(budget, pace=pace)
     walk.run(_Level("", _Borrowed(dir_fd), only=name, expected=expected, held=held))
     return walk.result()
 
@@ -117,6 +124,9 @@ class _Walk:
     entries: list[Entry] = attrs.Factory(list)
     levels: list[_Level] = attrs.Factory(list)
     starts: int = 1
+    pace: Pace | None = None
+    pause_at: int = 0
+    paid: int = 0
 
     def result(self) -> Removal:
         return Removal(
@@ -131,9 +141,14 @@ class _Walk:
         """Walk down from *top*, whose descriptor the caller keeps open."""
         self.levels = [top]
         current = top.descriptor
+        if self.pace is not None:
+            self.pause_at = max(0, self.budget - PART)
         try:
             while current is not None and self.budget > 0:
                 current = self._step(current)
+                if self.budget <= self.pause_at and current is not None and not self._goes_on():
+                    self._count("skipped", self._path(""), "it was put off; removing again goes on", None)
+                    return
             if current is not None:
                 self._count("failed", self._path(""), "the budget was used up; removing again goes on", None)
         finally:
@@ -141,6 +156,14 @@ class _Walk:
                 for descriptor in (level.descriptor, level.held):
                     if descriptor is not None:
                         descriptor.close()
+
+    def _goes_on(self) -> bool:
+        """Say what was done since this was last asked, and hear whether to go on."""
+        if self.pace is None or self.budget <= 0:
+            return True
+        freed, self.paid = self.removed_bytes - self.paid, self.removed_bytes
+        self.pause_at = max(0, self.budget - PART)
+        return self.pace(freed)
 
     # -- one step: list, go down, or go up
 
@@ -195,7 +218,7 @@ class _Walk:
                             self.removed_bytes += size
                 except OSError as error:
                     self._unlink(level, fd, name, size, error)
-                if len(subdirectories) >= _SUBDIRECTORIES_AT_ONCE or removed >= self.budget:
+                if len(subdirectories) >= _SUBDIRECTORIES_AT_ONCE or removed >= self.budget - self.pause_at:
                     level.more = True
                     return
         finally:

@@ -22,6 +22,9 @@ from tempscope.storages._reserve import with_reserve
 __all__ = ["measure", "measure_kept"]
 
 
+_TELLS_BLOCKS = hasattr(os.stat_result, "st_blocks")
+
+
 @attrs.define
 class _Count:
     files: int = 0
@@ -88,16 +91,26 @@ def measure_kept(dir_fd: int) -> Usage | None:
 
 
 def _list(fd: int, count: _Count) -> list[str]:
-    subdirectories = []
+    subdirectories: list[str] = []
+    files = blocks = 0
     with os.scandir(fd) as entries:
         for entry in entries:
             try:
                 if entry.is_dir(follow_symlinks=False):
                     subdirectories.append(entry.name)
-                else:
-                    count.add(entry.stat(follow_symlinks=False))
+                    continue
+                status = entry.stat(follow_symlinks=False)
             except OSError:
                 continue
+            if status.st_nlink > 1:
+                count.add(status)
+            else:
+                # Nearly all are so; a call for each would cost as much as looking at it.
+                files += 1
+                blocks += status.st_blocks if _TELLS_BLOCKS else 0
+    count.files += files
+    count.bytes += blocks * 512
+    count.freeable += blocks * 512
     return subdirectories
 
 

@@ -18,6 +18,7 @@ import attrs
 
 from tempscope._names import escape
 from tempscope.model import Entry, Removal, ScopeRecord, Verdict
+from tempscope.protocols import Pace
 from tempscope.storages import _lock
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
@@ -49,12 +50,13 @@ class Reclaiming:
     Lives as long as the root is open; used by one thread.
     """
 
-    __slots__ = ("_budget", "_held", "_root", "_staying", "_trust", "_unreadable")
+    __slots__ = ("_budget", "_held", "_pace", "_root", "_staying", "_trust", "_unreadable")
 
     def __init__(self, root: Root, trust: Trust, budget: int) -> None:
         self._root = root
         self._trust = trust
         self._budget = budget
+        self._pace: Pace | None = None
         self._held: tuple[str, Descriptor] | None = None
         self._staying: set[str] = set()
         self._unreadable: set[str] = set()
@@ -72,8 +74,11 @@ class Reclaiming:
         """Know that the journal of the instance *name* could not be read when its scopes were to be told."""
         self._unreadable.add(name)
 
-    def run(self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool) -> Removal:
+    def run(
+        self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool, pace: Pace | None = None
+    ) -> Removal:
         """Delete, or keep on, what *record* tells, if at this moment nobody holds it."""
+        self._pace = pace
         names = self._names_of(record.directory)
         if not names:
             return _left(str(record.directory), "it is not a directory that a sweep may touch")
@@ -263,11 +268,12 @@ class Reclaiming:
             os.rename(name, trash, src_dir_fd=self._root.fd, dst_dir_fd=self._root.fd)
         except OSError:
             # A full or read-only disk may refuse the rename; removing needs no room.
-            trash = name
+            # Without pauses: under this name nobody may see half of it.
+            trash, self._pace = name, None
         return self._remove(self._root.fd, trash, identity, self._root.path)
 
     def _remove(self, dir_fd: int, name: str, identity: tuple[int, int] | None, parent: str) -> Removal:
-        removal = remove_entry(dir_fd, name, expected=identity, budget=self._budget)
+        removal = remove_entry(dir_fd, name, expected=identity, budget=self._budget, pace=self._pace)
         told = tuple(attrs.evolve(entry, path=f"{escape(parent)}/{entry.path}") for entry in removal.entries)
         return attrs.evolve(removal, entries=told)
 

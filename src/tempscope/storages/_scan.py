@@ -20,7 +20,8 @@ import attrs
 
 from tempscope._names import escape
 from tempscope.errors import BaseDirectoryError
-from tempscope.model import Entry, Instant, Removal, ScopeRecord, ScopeState, Verdict
+from tempscope.model import Entry, Instant, Removal, ScopeRecord, ScopeState, Usage, Verdict
+from tempscope.protocols import Pace
 from tempscope.storages import _lock
 from tempscope.storages._delete import BUDGET
 from tempscope.storages._descriptor import Descriptor
@@ -28,7 +29,8 @@ from tempscope.storages._failure import storage_error
 from tempscope.storages._holders import heirs, holders
 from tempscope.storages._instance import is_area_name, is_named
 from tempscope.storages._journal import JournalContent, read_journal
-from tempscope.storages._openat2 import DIRECTORY, mount_id
+from tempscope.storages._measure import measure
+from tempscope.storages._openat2 import DIRECTORY, mount_id, open_subdirectory
 from tempscope.storages._owner import read_owner
 from tempscope.storages._reclaim import Reclaiming
 from tempscope.storages._record_file import read_record
@@ -37,7 +39,7 @@ from tempscope.storages._token import is_token
 from tempscope.storages._trust import Trust, trust_in
 
 
-__all__ = ["DiskSweep", "scan"]
+__all__ = ["DiskSweep", "scan", "survey"]
 
 _STATES: dict[str, ScopeState] = {"k-": "retained", "f-": "given_up", "d-": "handed_over", "t-": "trash"}
 _ASKED_FOR_HEIRS = 8
@@ -63,6 +65,9 @@ class DiskSweep:
 
         look_into_the_living: Whether the scopes of living processes are told too.
 
+        measuring: Whether all are told for statistics: with their usage, and of a dead instance its
+            scopes alone.
+
     Raises:
         BaseDirectoryError: On entering, if the root cannot be ours.
 
@@ -76,11 +81,13 @@ class DiskSweep:
         trust_locks: bool = False,
         budget: int = BUDGET,
         look_into_the_living: bool = False,
+        measuring: bool = False,
     ) -> None:
         self._base_dir = base_dir
         self._trust_locks = trust_locks
         self._budget = budget
-        self._look_into_the_living = look_into_the_living
+        self._look_into_the_living = look_into_the_living or measuring
+        self._measuring = measuring
         self._root: Root | None = None
         self._trust = Trust("", vouched=False)
         self._reclaiming: Reclaiming | None = None
@@ -114,11 +121,13 @@ class DiskSweep:
         """What was met so far and is not to be touched, each with the reason."""
         return tuple(self._left)
 
-    def reclaim(self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool = False) -> Removal:
+    def reclaim(
+        self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool = False, pace: Pace | None = None
+    ) -> Removal:
         """Delete, or keep on, what no living owner holds; with *dry_run* only say what that would do."""
         if self._reclaiming is None:
             return Removal()
-        return self._reclaiming.run(record, verdict, dry_run=dry_run)
+        return self._reclaiming.run(record, verdict, dry_run=dry_run, pace=pace)
 
     def records(self) -> Iterator[ScopeRecord]:
         """Tell what is there, dead instances scope by scope and then the instance itself, as trash."""
@@ -170,9 +179,14 @@ class DiskSweep:
     # -- instances
 
     def _living(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
-        held_by = holders(descriptor.fd)
-        for record in _live_areas(descriptor.fd, Path(root.path, name)):
-            yield attrs.evolve(record, held_by=held_by)
+        yield from self._live_areas(descriptor.fd, Path(root.path, name), holders(descriptor.fd))
+
+    def _live_areas(self, fd: int, home: Path, held_by: str | None = None) -> Iterator[ScopeRecord]:
+        try:
+            yield from _areas(fd, home, "live", held_by=held_by, measured=self._measuring)
+        except OSError:
+            # They are only told; their owner knows them.
+            return
 
     def _note_heirs(self, name: str, descriptor: Descriptor) -> None:
         who = heirs(descriptor.fd)
@@ -194,7 +208,7 @@ class DiskSweep:
         self._leave(name, objection)
         if self._look_into_the_living:
             # Nothing shows that its owner is gone.
-            yield from _live_areas(descriptor.fd, Path(root.path, name))
+            yield from self._live_areas(descriptor.fd, Path(root.path, name))
 
     def _objection(self, root: Root, name: str, descriptor: Descriptor, state: _lock.LockState) -> str:
         status = os.fstat(descriptor.fd)
@@ -211,12 +225,14 @@ class DiskSweep:
     def _dead(self, root: Root, name: str, descriptor: Descriptor) -> Iterator[ScopeRecord]:
         home = Path(root.path, name)
         try:
-            if not (yield from _areas(descriptor.fd, home, "orphaned")):
+            if not (yield from _areas(descriptor.fd, home, "orphaned", measured=self._measuring)):
                 assert self._reclaiming is not None
                 self._reclaiming.leave(name)
         except OSError as error:
             reason = f"its scopes cannot be listed: {os.strerror(error.errno or errno.EIO)}"
             self._leave(name, reason, error.errno)
+            return
+        if self._measuring:
             return
         # After its scopes the instance itself: its registered outside paths, and its directory.
         yield attrs.evolve(_unknown(name[2:]), state="trash", directory=home)
@@ -233,6 +249,8 @@ class DiskSweep:
         if record is None or (state == "retained" and record.token != name[2:]):
             # What a damaged record cannot say is kept: nothing in it counts, nothing ever expires.
             record = _unknown(name[2:])
+        if self._measuring and record.usage is None:
+            record = attrs.evolve(record, usage=_usage(descriptor.fd))
         yield attrs.evolve(record, state=state, directory=Path(root.path, name))
 
 
@@ -252,7 +270,9 @@ def _some_of(names: list[str]) -> list[str]:
     return (names[start:] + names[:start])[:_ASKED_FOR_HEIRS]
 
 
-def _areas(fd: int, home: Path, state: ScopeState) -> Generator[ScopeRecord, None, bool]:
+def _areas(
+    fd: int, home: Path, state: ScopeState, *, held_by: str | None = None, measured: bool = False
+) -> Generator[ScopeRecord, None, bool]:
     """Tell the scopes in the instance *fd*, whose directory is *home*; returns whether that was possible."""
     names = sorted(filter(is_area_name, os.listdir(fd)), key=lambda name: int(name[1:]))
     journal = read_journal(fd) if names else JournalContent()
@@ -262,16 +282,32 @@ def _areas(fd: int, home: Path, state: ScopeState) -> Generator[ScopeRecord, Non
     owner = read_owner(fd) if names else None
     for name in names:
         record = journal.areas.get(name) or _unknown(name)
-        yield attrs.evolve(record, state=state, directory=home / name, owner=record.owner or owner)
+        # A policy that goes by sizes is going to be asked about orphans that want to stay.
+        known = measured or (state == "orphaned" and record.never_closed.keep)
+        yield attrs.evolve(
+            record,
+            state=state,
+            directory=home / name,
+            owner=record.owner or owner,
+            held_by=held_by,
+            usage=_usage_of(fd, name) if known else record.usage,
+        )
     return True
 
 
-def _live_areas(fd: int, home: Path) -> Iterator[ScopeRecord]:
+def _usage_of(instance_fd: int, name: str) -> Usage | None:
     try:
-        yield from _areas(fd, home, "live")
+        with open_subdirectory(instance_fd, name) as area:
+            return _usage(area.fd)
     except OSError:
-        # They are only told; their owner knows them.
-        return
+        return None
+
+
+def _usage(fd: int) -> Usage | None:
+    try:
+        return measure(fd)
+    except OSError:
+        return None
 
 
 def _unknown(token: str) -> ScopeRecord:
@@ -281,4 +317,10 @@ def _unknown(token: str) -> ScopeRecord:
 def scan(base_dir: str | None, *, trust_locks: bool = False) -> Iterator[ScopeRecord]:
     """Tell every scope under the root in *base_dir*; a missing root has none."""
     with DiskSweep(base_dir, trust_locks=trust_locks, look_into_the_living=True) as sweep:
+        yield from sweep.records()
+
+
+def survey(base_dir: str | None, *, trust_locks: bool = False) -> Iterator[ScopeRecord]:
+    """Tell every scope under the root in *base_dir* with what it occupies; a missing root has none."""
+    with DiskSweep(base_dir, trust_locks=trust_locks, measuring=True) as sweep:
         yield from sweep.records()

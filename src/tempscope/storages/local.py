@@ -31,7 +31,7 @@ from tempscope.storages._identity import Identity
 from tempscope.storages._instance import Instance, is_named
 from tempscope.storages._journal import OutsidePath
 from tempscope.storages._registry import instance_for, instance_here, leave_all
-from tempscope.storages._scan import DiskSweep, scan
+from tempscope.storages._scan import DiskSweep, scan, survey
 from tempscope.storages._start_sweep import sweep_at_start
 from tempscope.storages._token import new_token
 from tempscope.storages._tracked import tracked_elsewhere
@@ -189,6 +189,10 @@ class LocalDiskStorage:
     def areas(self) -> Iterable[ScopeRecord]:
         """Tell all scopes under our root, of every process and application."""
         return scan(self._base_dir, trust_locks=self._trust_locks)
+
+    def survey(self) -> Iterable[ScopeRecord]:
+        """Tell all scopes under our root with what they occupy, and who holds them."""
+        return survey(self._base_dir, trust_locks=self._trust_locks)
 
     def reclaim(self, record: ScopeRecord, verdict: Verdict) -> Removal:
         """Delete, or keep on, an area that no living owner holds."""

@@ -142,6 +142,12 @@ class MemoryStorage:
                 *(record for _, record in self._kept.values()),
             ]
 
+    def survey(self) -> Iterable[ScopeRecord]:
+        """Tell the same with what each occupies now."""
+        with self._volume.lock:
+            live = [attrs.evolve(area.record, usage=area.usage()) for area in self._areas.values()]
+            return [*live, *(record for _, record in self._kept.values())]
+
     def reclaim(self, record: ScopeRecord, verdict: Verdict) -> Removal:
         """Delete a kept area, or keep it on; a live one is left alone."""
         with self._volume.lock:

@@ -1,37 +1,36 @@
 """
-Looking after storages from outside their scopes: :func:`sweep`.
-
-Code that cleans up at the end of a job is an optimisation; the sweep is the promise.
+One pass: what goes, what stays, and why.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
 
 import attrs
 
 from tempscope import _log
 from tempscope._clock import SystemClock
 from tempscope._names import escape
-from tempscope.errors import ConfigurationError, TempscopeError
+from tempscope.errors import ConfigurationError
+from tempscope.janitor._budget import Spending, SweepBudget
+from tempscope.janitor._place import Place, shown, storage_at, sweeping_of
 from tempscope.model import Entry, Instant, Removal, ScopeRecord, SweepReport, Verdict
-from tempscope.protocols import CleanupPolicy, Clock, Sweepable, Sweeping, TempStorage
-from tempscope.storages import LocalDiskStorage
+from tempscope.policies import verdicts_of
+from tempscope.protocols import CleanupPolicy, Clock, Sweeping, TempStorage
 
 
-__all__ = ["sweep"]
+__all__ = ["Sweep", "sweep"]
 
 _HALF_DONE = Verdict(False, "its deletion was begun")
 _FINISHED = Verdict(False, "its time has passed")
 
 
 def sweep(
-    storage_or_base_dir: TempStorage | str | os.PathLike[str] | None,
+    storage_or_base_dir: Place,
     *,
     policy: CleanupPolicy | None = None,
     dry_run: bool = False,
+    budget: SweepBudget | None = None,
 ) -> SweepReport:
     """
     Remove what no living owner holds and no record or policy wants.
@@ -52,7 +51,10 @@ def sweep(
         policy: Decides about the retained scopes of its own application, which is the storage's, or
             this program; None to go by the recorded times alone.
 
-        dry_run: Whether only to tell what would be done.
+        dry_run: Whether only to tell what would be done.  If nothing changes meanwhile, and time does
+            not run out, the next sweep of the same arguments does just that.
+
+        budget: How much may be done; None for all there is.
 
     Returns:
         What went, what stayed and why.
@@ -64,18 +66,11 @@ def sweep(
 
         ConfigurationError: If the first argument is neither, or *policy* is none.
     """
-    storage = _storage_of(storage_or_base_dir)
+    storage = storage_at(storage_or_base_dir, "sweep()")
     if policy is not None and not hasattr(policy, "select"):
         raise ConfigurationError(f"policy is {policy!r}, which is no policy: it has no select()")
-    return Sweep(storage, policy, dry_run=dry_run).run()
-
-
-def _storage_of(given: TempStorage | str | os.PathLike[str] | None) -> TempStorage:
-    if given is None or isinstance(given, (str, bytes, os.PathLike)):
-        return LocalDiskStorage(given)
-    if not hasattr(given, "areas") or not hasattr(given, "reclaim"):
-        raise ConfigurationError(f"sweep() needs a storage or a base directory, not {given!r}")
-    return given
+    spending = Spending(budget or SweepBudget(), only_looks=dry_run)
+    return Sweep(storage, policy, dry_run=dry_run, spending=spending).run()
 
 
 @attrs.define(eq=False)
@@ -93,12 +88,15 @@ class Sweep:
         dry_run: Whether to touch nothing.
 
         clock: Tells the time.
+
+        spending: What the pass may cost.
     """
 
     storage: TempStorage
     policy: CleanupPolicy | None = None
     dry_run: bool = attrs.field(default=False, kw_only=True)
     clock: Clock = attrs.field(factory=SystemClock, kw_only=True)
+    spending: Spending = attrs.field(factory=Spending, kw_only=True)
     _done: Removal = attrs.field(default=Removal(), init=False)
     _candidates: list[ScopeRecord] = attrs.field(factory=list, init=False)
     _last: list[ScopeRecord] = attrs.field(factory=list, init=False)
@@ -106,21 +104,29 @@ class Sweep:
     def run(self) -> SweepReport:
         """Sweep, and tell what was done."""
         begun = self.clock.now()
-        with _sweeping(self.storage) as source:
-            put_off = False
-            for record in source.records():
-                if record.state == "trash":
-                    # Something told before it, and put off, may still stand in it.
-                    self._last.append(record) if put_off else self._reclaim(source, record, _HALF_DONE)
-                    put_off = False
-                else:
-                    put_off = self._meet(source, record, begun) or put_off
-            for record, verdict in self._decided(begun):
-                self._reclaim(source, record, verdict)
-            for record in self._last:
-                self._reclaim(source, record, _HALF_DONE)
+        with sweeping_of(self.storage) as source:
+            # A policy that saw only a part would decide about that part alone.
+            if self._settle_what_is_clear(source, begun):
+                for record, verdict in self._decided(begun):
+                    self._reclaim(source, record, verdict)
+                for record in self._last:
+                    self._reclaim(source, record, _HALF_DONE)
             live, left = source.live, source.left
         return self._report(live, left, begun)
+
+    def _settle_what_is_clear(self, source: Sweeping, now: Instant) -> bool:
+        """Deal with all that needs no policy; returns whether all was looked at."""
+        put_off = False
+        for record in source.records():
+            if record.state == "trash":
+                # Something told before it, and put off, may still stand in it.
+                self._last.append(record) if put_off else self._reclaim(source, record, _HALF_DONE)
+                put_off = False
+            else:
+                put_off = self._meet(source, record, now) or put_off
+            if self.spending.cut_short:
+                return False
+        return True
 
     def _report(self, live: int, left: Sequence[Entry], begun: Instant) -> SweepReport:
         done = self._done + Removal(skipped=len(left), entries=tuple(left))
@@ -132,6 +138,7 @@ class Sweep:
             dry_run=self.dry_run,
             live=live,
             seconds=self.clock.now().seconds_since(begun),
+            cut_short=self.spending.cut_short,
         )
 
     # -- deciding
@@ -179,73 +186,37 @@ class Sweep:
         if self.policy is None or not ours:
             return ()
         try:
-            verdicts = list(self.policy.select(ours, now))
-            if len(verdicts) != len(ours):
-                raise ConfigurationError(
-                    f"{self.policy!r} gave {len(verdicts)} verdicts about {len(ours)} scopes: one each"
-                )
+            return verdicts_of(self.policy, ours, now)
         except Exception as error:
             # What cannot be decided is kept.
             reason = f"the policy failed: {type(error).__name__}: {error}"
             self._done += Removal(failed=1, entries=(Entry(escape(repr(self.policy)), "failed", reason),))
             return [Verdict(True, f"the policy failed: {type(error).__name__}")] * len(ours)
-        return verdicts
 
     # -- doing
 
     def _keep(self, record: ScopeRecord, reason: str) -> None:
-        self._done += Removal(kept=1, entries=(Entry(_shown(record), "kept", reason),))
+        self._done += Removal(kept=1, entries=(Entry(shown(record), "kept", reason),))
 
     def _reclaim(self, source: Sweeping, record: ScopeRecord, verdict: Verdict) -> None:
+        if not self.spending.goes_on():
+            return
         try:
-            removal = source.reclaim(record, verdict, dry_run=self.dry_run)
-        except (OSError, TempscopeError) as error:
-            entry = Entry(_shown(record), "failed", str(error), getattr(error, "errno", None))
+            removal = source.reclaim(record, verdict, dry_run=self.dry_run, pace=self.spending.pace)
+        except Exception as error:
+            entry = Entry(shown(record), "failed", str(error), getattr(error, "errno", None))
             self._done += Removal(failed=1, entries=(entry,))
             return
-        self._done += _in_scopes(record, verdict, removal)
+        told = _in_scopes(record, verdict, removal, whole=not self.spending.cut_short)
+        self._done += told
+        self.spending.spend(removal.removed_bytes, counts=bool(told.removed or told.kept))
 
 
-def _shown(record: ScopeRecord) -> str:
-    return escape(str(record.directory) if record.directory is not None else record.token)
-
-
-def _in_scopes(record: ScopeRecord, verdict: Verdict, removal: Removal) -> Removal:
-    """Return what *removal* did to *record*'s scope, counted in scopes instead of files."""
+def _in_scopes(record: ScopeRecord, verdict: Verdict, removal: Removal, *, whole: bool) -> Removal:
+    """Return what *removal* did to *record*'s scope, all of it or not, counted in scopes instead of files."""
     named = [entry for entry in removal.entries if entry.kind == "removed"]
-    if removal.removed <= len(named) or removal.failed or removal.kept:
+    if not whole or removal.removed <= len(named) or removal.failed or removal.kept:
         return attrs.evolve(removal, removed=len(named))
     own = removal.removed_bytes - sum(entry.bytes for entry in named)
-    entry = Entry(_shown(record), "removed", verdict.reason, bytes=own)
+    entry = Entry(shown(record), "removed", verdict.reason, bytes=own)
     return attrs.evolve(removal, removed=len(named) + 1, entries=(*removal.entries, entry))
-
-
-def _sweeping(storage: TempStorage) -> AbstractContextManager[Sweeping]:
-    if isinstance(storage, Sweepable):
-        return storage.sweeping()
-    return nullcontext(_PlainSweeping(storage))
-
-
-@attrs.define(eq=False)
-class _PlainSweeping:
-    """Sweeps a storage by the methods that every storage has."""
-
-    storage: TempStorage
-    live: int = 0
-    left: tuple[Entry, ...] = ()
-
-    def records(self) -> Iterable[ScopeRecord]:
-        """Tell what is there, but only count the living."""
-        for record in self.storage.areas():
-            if record.state == "live":
-                self.live += 1
-            else:
-                yield record
-
-    def reclaim(self, record: ScopeRecord, verdict: Verdict, *, dry_run: bool = False) -> Removal:
-        """Reclaim it, or say that this would be done."""
-        if not dry_run:
-            return self.storage.reclaim(record, verdict)
-        if verdict.keep:
-            return Removal(kept=1, entries=(Entry(_shown(record), "kept", verdict.reason),))
-        return Removal(removed=1, removed_bytes=record.usage.freeable_bytes if record.usage else 0)
