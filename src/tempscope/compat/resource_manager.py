@@ -7,6 +7,7 @@ leaves.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
 
 from tempscope import _log
-from tempscope._names import MAX_NAME_BYTES, check_affixes, check_name
+from tempscope._names import MAX_NAME_BYTES, check_affixes, check_name, escape
 from tempscope.compat._superseded import superseded
-from tempscope.errors import InvalidNameError
+from tempscope.errors import InvalidNameError, StorageError
 from tempscope.manager import TempFileManager
 from tempscope.pressure import is_memory_pressure
 from tempscope.protocols import TempStorage
@@ -184,6 +185,13 @@ class ResourceManager:
         return self._linked(Path(absolute(input_path, "input")), writable=writable)
 
     def _linked(self, source: Path, *, writable: bool) -> Path:
+        if source.is_dir():
+            raise StorageError(
+                f"{escape(str(source))!r} is a directory, and an input is a file; "
+                "TempFileManager.stage() brings in directories",
+                path=source,
+                errno=errno.EISDIR,
+            )
         staged = self._manager.stage(source, writable=writable)
         directory = self._manager.new_dir(f"{self.app}_stage_")
         return staged.path.rename(directory / _input_name(source.name))

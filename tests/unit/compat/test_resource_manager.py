@@ -25,6 +25,7 @@ from tempscope.errors import (
     StagedSourceChangedError,
     StorageError,
 )
+from tempscope.storages._copy import Unable
 
 from .conftest import original
 
@@ -57,7 +58,7 @@ def no_link(monkeypatch: pytest.MonkeyPatch, code: int = errno.EXDEV) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "link", refuse)
-    monkeypatch.setattr("tempscope.storages._link.note_unable", lambda *_: None)
+    monkeypatch.setattr("tempscope.storages._link.LINKS", Unable())
 
 
 def never_the_source(api: ModuleType, capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +312,7 @@ def test_inputs_that_are_none(resources: ResourceManager, tmp_path: Path) -> Non
     for call in (resources.create_temp_hardlink, resources.optimize_large_file_access):
         with pytest.raises(PathMissingError):
             call(tmp_path / "missing")
-        with pytest.raises(StorageError, match="neither a file nor a link"):
+        with pytest.raises(StorageError, match="is a directory, and an input is a file"):
             call(tmp_path)
         with pytest.raises(StorageError):
             call("")
