@@ -8,6 +8,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -45,6 +47,28 @@ def default_application() -> str:
         return "python"
     name = os.path.basename(main)
     return os.path.basename(os.path.dirname(main)) or name if name == "__main__.py" else name
+
+
+_loading = threading.RLock()
+
+
+@cache
+def _load() -> None:
+    """
+    Import what does the work, when some is to be done, and what closing needs with it.
+
+    Closing must do without a file descriptor.  Nobody forks meanwhile: the child would wait for ever
+    for the other thread to go on importing.
+    """
+    with _loading:
+        for name in ("_area", "_hand_over", "_registry", "_scan", "_start_sweep", "_tracked"):
+            import_module(f"tempscope.storages.{name}")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
+    )
 
 
 class LocalDiskStorage:
@@ -145,8 +169,7 @@ class LocalDiskStorage:
         """Return an area for *record*'s scope; nothing is made before its first file."""
         if self._closed:
             raise self._is_closed(record.name)
-        # What does the work is imported when it is first needed, and then all that closing needs, which
-        # must do without a file descriptor.
+        _load()
         from tempscope.storages._area import LocalArea
 
         return LocalArea(self, record)
@@ -158,6 +181,7 @@ class LocalDiskStorage:
         """Give the scope that waits under *token* to this process; of any number of callers one gets it."""
         if self._closed:
             raise self._is_closed()
+        _load()
         from tempscope.storages._hand_over import check_token
 
         check_token(token)
@@ -191,12 +215,14 @@ class LocalDiskStorage:
 
     def areas(self) -> Iterable[ScopeRecord]:
         """Tell all scopes under our root, of every process and application."""
+        _load()
         from tempscope.storages._scan import scan
 
         return scan(self._base_dir, trust_locks=self._trust_locks)
 
     def survey(self) -> Iterable[ScopeRecord]:
         """Tell all scopes under our root with what they occupy, and who holds them."""
+        _load()
         from tempscope.storages._scan import survey
 
         return survey(self._base_dir, trust_locks=self._trust_locks)
@@ -208,12 +234,14 @@ class LocalDiskStorage:
 
     def sweeping(self) -> DiskSweep:
         """Look over our root to take back what dead processes left; living ones are only counted."""
+        _load()
         from tempscope.storages._scan import DiskSweep
 
         return DiskSweep(self._base_dir, trust_locks=self._trust_locks)
 
     def track(self, path: Path, identity: str, by: str) -> None:
         """Write *path* into the journal as one that *by* tracks."""
+        _load()
         from tempscope.storages._failure import storage_error
         from tempscope.storages._identity import Identity
         from tempscope.storages._journal import OutsidePath
@@ -242,6 +270,7 @@ class LocalDiskStorage:
         instance = self._used
         if instance is not None and instance.pid == os.getpid():
             return instance
+        _load()
         from tempscope.storages._registry import instance_here
 
         return instance_here(self._base_dir)
@@ -310,6 +339,7 @@ class LocalDiskStorage:
         instance = self._used
         if instance is not None and instance.pid == os.getpid() and not instance.lost:
             return instance
+        _load()
         from tempscope.storages._registry import instance_for, leave_all
 
         self._after_fork()
