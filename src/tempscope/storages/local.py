@@ -65,10 +65,10 @@ def _load() -> None:
             import_module(f"tempscope.storages.{name}")
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
-    )
+# A platform without fork has nothing to register.
+getattr(os, "register_at_fork", lambda **_: None)(
+    before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
+)
 
 
 class LocalDiskStorage:
