@@ -82,13 +82,15 @@ class _Api:
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Remove what dead workers left, serve, and end the jobs."""
-        await asyncio.to_thread(sweep, self._application.temp.storage())
+        """Remove what dead workers left, serve beside the janitor, and end the jobs."""
+        temp = self._application.temp
+        # The janitor's first pass would come beside the first requests, which may need the room.
+        await asyncio.to_thread(sweep, temp.storage())
         try:
-            async with self._application.jobs() as self._jobs:
+            async with temp.janitor(), self._application.jobs() as self._jobs:
                 yield
         finally:
-            await asyncio.to_thread(self._application.temp.storage().close)
+            await asyncio.to_thread(temp.storage().close)
 
     async def start(self, request: Request) -> dict[str, str]:
         """Take in a video and its subtitles; the answer comes when both are there."""

@@ -174,7 +174,7 @@ class FileCleanupManager:
         *,
         storage: TempStorage | None = None,
     ) -> None:
-        superseded("FileCleanupManager", "TempScopes with the policy ExpireAfter, and a sweep")
+        superseded("FileCleanupManager", "TempScopes with the policy ExpireAfter, and a Janitor")
         self.base_temp_dir = Path(absolute(base_temp_dir, "base directory"))
         self.default_ttl_hours = _hours(default_ttl_hours, "default_ttl_hours")
         self.cleanup_interval_minutes = cleanup_interval_minutes
@@ -353,7 +353,7 @@ class FileCleanupManager:
         Raises:
             ConfigurationError: If no event loop runs in this thread.
         """
-        superseded("start_periodic_cleanup()", "a janitor")
+        superseded("start_periodic_cleanup()", "Janitor.start()")
         import asyncio
 
         if self._is_periodic():
@@ -383,7 +383,7 @@ class FileCleanupManager:
         Raises:
             ConfigurationError: If it runs in another event loop.
         """
-        superseded("stop_periodic_cleanup()", "a janitor")
+        superseded("stop_periodic_cleanup()", "Janitor.astop()")
         import asyncio
 
         task = self._task
