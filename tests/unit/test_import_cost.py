@@ -119,6 +119,7 @@ def test_the_first_area_imports_what_closing_needs(unmeasured: dict[str, str], t
     """What works on files is imported with the first area; using and closing it imports nothing more."""
     program = f"""
 import sys
+sys.path.insert(0, {str(Path(tempscope.__path__[0]).parent)!r})
 {USUAL}
 ours = lambda: {{name for name in sys.modules if name.startswith("tempscope.storages.")}}
 before = ours()
@@ -141,6 +142,7 @@ def test_no_fork_in_the_middle_of_importing(unmeasured: dict[str, str], tmp_path
     """A child that is forked while another thread opens the process's first area can open its own."""
     program = f"""
 import os, signal, sys, threading
+sys.path.insert(0, {str(Path(tempscope.__path__[0]).parent)!r})
 {USUAL}
 reached, go = threading.Event(), threading.Event()
 
