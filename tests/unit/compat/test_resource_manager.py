@@ -57,6 +57,7 @@ def no_link(monkeypatch: pytest.MonkeyPatch, code: int = errno.EXDEV) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr("tempscope.storages._link.note_unable", lambda *_: None)
 
 
 def never_the_source(api: ModuleType, capture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
