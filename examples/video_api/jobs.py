@@ -139,12 +139,17 @@ class Jobs:
             job.result = await _stoppable(self._muxer().mux, video, subtitles)
         job.state = "done"
 
-    def send(self, job: Job) -> tuple[int, AsyncIterator[bytes]]:
+    def send(self, job: Job, is_gone: Callable[[], Awaitable[bool]]) -> tuple[int, AsyncIterator[bytes]]:
         """
         Return how long the result is, and the result, block by block.
 
         When all of it was taken the job is over; one who breaks off may come again.
         The file is open from now on, so it can be read to its end even if the job is over before.
+
+        Args:
+            job: One that is done.
+
+            is_gone: Tells at the end whether the one who asked for it has broken off.
         """
         assert job.result is not None
         file = job.result.open("rb")
@@ -153,7 +158,8 @@ class Jobs:
             with file:
                 while block := await asyncio.to_thread(file.read, _BLOCK):
                     yield block
-            job.sent.set()
+            if not await is_gone():
+                job.sent.set()
 
         return job.result.stat().st_size, blocks()
 

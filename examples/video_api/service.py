@@ -115,13 +115,14 @@ class _Api:
         job = self._job(name)
         return {"name": name, "state": job.state, "problem": job.problem}
 
-    async def fetch(self, name: str) -> StreamingResponse:
+    async def fetch(self, name: str, request: Request) -> StreamingResponse:
         """Send the result of a job; once it is sent, it is gone."""
         job = self._job(name)
         if job.result is None:
             raise HTTPException(409, f"the job is {job.state}: {job.problem}".rstrip(": "))
         assert self._jobs is not None
-        size, blocks = self._jobs.send(job)
+        # A server swallows what is sent to a client that is gone.
+        size, blocks = self._jobs.send(job, request.is_disconnected)
         headers = {"content-length": str(size)}
         return StreamingResponse(blocks, media_type="video/x-matroska", headers=headers)
 

@@ -49,7 +49,8 @@ class Unable:
     """
 
     def __init__(self) -> None:
-        self._devices: set[tuple[int, int]] = set()
+        # By device numbers, which the next file system to be mounted may get, then by what tells those apart.
+        self._devices: dict[tuple[int, int], set[tuple[int, int]]] = {}
         self._mounts: set[tuple[int, int]] = set()
 
     def __bool__(self) -> bool:
@@ -64,7 +65,7 @@ class Unable:
     def knows(self, source_fd: int, target_fd: int) -> bool:
         """Return whether it is known not to lead from where the one is open to where the other is."""
         devices = _devices(source_fd, target_fd)
-        if devices in self._devices:
+        if devices in self._devices and _systems(source_fd, target_fd) in self._devices[devices]:
             return True
         return (
             bool(self._mounts)
@@ -78,7 +79,7 @@ class Unable:
         if code == errno.EXDEV and devices[0] == devices[1]:
             self._mounts.add((mount_id(source_fd), mount_id(target_fd)))
         elif code in _NEVER:
-            self._devices.add(devices)
+            self._devices.setdefault(devices, set()).add(_systems(source_fd, target_fd))
 
     def clear(self) -> None:
         """Forget all."""
@@ -88,6 +89,11 @@ class Unable:
 
 def _devices(source_fd: int, target_fd: int) -> tuple[int, int]:
     return os.fstat(source_fd).st_dev, os.fstat(target_fd).st_dev
+
+
+def _systems(source_fd: int, target_fd: int) -> tuple[int, int]:
+    """Return the ids of the file systems (``f_fsid``, statvfs(3))."""
+    return os.fstatvfs(source_fd).f_fsid, os.fstatvfs(target_fd).f_fsid
 
 
 LINKS = Unable()

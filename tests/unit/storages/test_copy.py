@@ -186,3 +186,13 @@ def test_a_pair_of_mounts_is_remembered_not_a_pair_of_devices(tmp_path, two):
             os.close(other)
     finally:
         subprocess.run(["umount", "-l", bound], check=True)
+
+
+def test_a_device_number_that_another_file_system_got_is_asked_again(tmp_path, monkeypatch):
+    """What a file system cannot do is not held against the next one that gets its device number."""
+    with (tmp_path / "source").open("wb") as source, (tmp_path / "target").open("wb") as target:
+        unable = _copy.Unable()
+        unable.note(source.fileno(), target.fileno(), errno.EOPNOTSUPP)
+        assert unable.knows(source.fileno(), target.fileno())
+        monkeypatch.setattr(_copy, "_systems", lambda *_: (1, 2))
+        assert not unable.knows(source.fileno(), target.fileno())
