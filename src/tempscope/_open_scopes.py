@@ -14,6 +14,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from tempscope import _log
+from tempscope.storages._at_exit import LAST_STEPS
 
 
 if TYPE_CHECKING:
@@ -75,7 +76,13 @@ def close_all() -> None:
         raise interrupt
 
 
-atexit.register(close_all)
+def _end() -> None:
+    """At interpreter exit: close what is open, and only then what it stood on."""
+    with LAST_STEPS:
+        close_all()
+
+
+atexit.register(_end)
 
 if hasattr(os, "register_at_fork"):
     # What the parent process opened is not this one's to close, or to tell of.

@@ -24,7 +24,6 @@ from tempscope._closing import Closing, ask
 from tempscope._exits import Exit, Exits, Leaving
 from tempscope._names import check_label
 from tempscope._outcomes import OK, outcome_of
-from tempscope._outside_paths import OutsidePaths
 from tempscope.errors import (
     ConfigurationError,
     ForkedScopeError,
@@ -41,6 +40,7 @@ from tempscope.units import parse_size
 
 
 if TYPE_CHECKING:
+    from tempscope._outside_paths import OutsidePaths
     from tempscope._temp_paths import TempPath
     from tempscope.storages._quota import Limit, Meter
 

@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from tempscope import _current, _log, _sharing, _shield
+from tempscope import _current, _log, _shield
 from tempscope._closing import ChildExit, CleanUp
 from tempscope._exits import Callback
 from tempscope._names import check_affixes, check_label, check_name, unique_name
 from tempscope._outcomes import describe
-from tempscope._outside_paths import OutsidePaths
 from tempscope._scope import PREFIX, Scope
 from tempscope._temp_paths import TempPath
 from tempscope.errors import (
@@ -384,7 +383,9 @@ class TempFileManager(Scope):
         """
         place = _absolute(destination, "destination")
         if not isinstance(path, str | os.PathLike):
-            return _sharing.publish_unnamed(
+            from tempscope._sharing import publish_unnamed
+
+            return publish_unnamed(
                 self, path, place, overwrite=overwrite, durable=durable, mode=mode, progress=progress
             )
         ours = _as_path(path)
@@ -458,6 +459,8 @@ class TempFileManager(Scope):
             return
         with self._lock:
             if self._outside is None:
+                from tempscope._outside_paths import OutsidePaths
+
                 self._outside = OutsidePaths(self._area_to_empty)
             self._outside.register(path)
         self._hold_if_alone()
@@ -583,7 +586,9 @@ class TempFileManager(Scope):
 
         Not promised: that it counts in :meth:`usage`.
         """
-        return _sharing.unnamed_file(self, mode, encoding, errors, newline)
+        from tempscope._sharing import unnamed_file
+
+        return unnamed_file(self, mode, encoding, errors, newline)
 
     def popen_kwargs(
         self, *, env: Mapping[str, str] | None = None, pass_fds: Iterable[int] = ()
@@ -615,7 +620,9 @@ class TempFileManager(Scope):
 
         Not promised: anything for a command that closes descriptors it was given, as daemons do.
         """
-        return _sharing.popen_kwargs(self, env, pass_fds)
+        from tempscope._sharing import popen_kwargs
+
+        return popen_kwargs(self, env, pass_fds)
 
     def detach(self, *, ttl: timedelta | str = "1h") -> str:
         """
@@ -648,7 +655,9 @@ class TempFileManager(Scope):
         Not promised: that it waits through a restart of the machine where the base directory does not,
         or that a :meth:`mark_retry` travels.
         """
-        return _sharing.detach(self, ttl)
+        from tempscope._sharing import detach
+
+        return detach(self, ttl)
 
     # -- looking and cleaning
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeAlias, runtime_checkable
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from tempscope.model import (
     Capability,
@@ -30,10 +30,13 @@ from tempscope.model import (
     Removal,
     ScopeRecord,
     StagedMethod,
-    TrackedPath,
     Usage,
     Verdict,
 )
+
+
+if TYPE_CHECKING:
+    from tempscope.model import TrackedPath
 
 
 __all__ = [

@@ -13,7 +13,6 @@ from tempscope import _open_scopes
 from tempscope._current import current_scope
 from tempscope._markers import hide_markers, refuse_marker
 from tempscope._names import check_label
-from tempscope._sharing import take_up
 from tempscope.errors import ConfigurationError, UnsupportedError
 from tempscope.listeners import check_listeners
 from tempscope.manager import TempFileManager
@@ -172,6 +171,8 @@ class TempScopes:
             raise UnsupportedError(
                 f"{storage!r} takes no scopes over: use the kind of storage that detached it"
             )
+        from tempscope._sharing import take_up
+
         manager = TempFileManager._opened(
             storage, self._policy, None, label_quota=self._quota, strict=self._strict
         )

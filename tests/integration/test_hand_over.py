@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-import tempscope.scopes
 from tempscope import (
     ConfigurationError,
     HandOverError,
@@ -32,6 +31,7 @@ from tempscope import (
     TempFileManager,
     TempScopes,
     UnsupportedError,
+    _sharing,
     sweep,
 )
 from tempscope._clock import SystemClock
@@ -439,7 +439,7 @@ def test_an_interrupt_when_all_was_done(
     assert manager.closed
     (waiting,) = under_root(base, "d-")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(tempscope.scopes, "take_up", then_interrupted(tempscope.scopes.take_up))
+        patched.setattr(_sharing, "take_up", then_interrupted(_sharing.take_up))
         on_disk.attach(waiting[2:])
     assert under_root(base, "d-") == []
     assert not list((base / ROOT).glob("i-*/a*"))

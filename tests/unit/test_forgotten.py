@@ -244,9 +244,9 @@ def test_files_are_gone_after_the_exit_pass(program: Program) -> None:
         TempFileManager(storage=storage, name="alone").new_file(name="file")
         scoped = scopes.open(); scoped.new_file(name="file")
         assert files() == ["file", "file"]
-        atexit.unregister(_open_scopes.close_all)
+        atexit.unregister(_open_scopes._end)
         atexit.register(lambda: print(files()))
-        atexit.register(_open_scopes.close_all)
+        atexit.register(_open_scopes._end)
         """,
         "-W",
         "error",
@@ -322,9 +322,9 @@ def test_an_async_scope_is_closed_at_exit_without_a_loop(program: Program) -> No
         asyncio.run(main())
         import atexit
         from tempscope import _open_scopes
-        atexit.unregister(_open_scopes.close_all)
+        atexit.unregister(_open_scopes._end)
         atexit.register(lambda: print(files()))
-        atexit.register(_open_scopes.close_all)
+        atexit.register(_open_scopes._end)
         """,
         "-W",
         "ignore",

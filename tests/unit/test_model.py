@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import pickle
 from pathlib import Path
 
 import attrs
@@ -226,3 +227,15 @@ def test_a_scope_that_was_never_closed(wanted, now, kept):
     assert (found.closed, found.outcome) == (now, Outcome("never_closed"))
     assert found.verdict.keep is kept
     assert record(outcome=Outcome("ok"), never_closed=wanted).never_closed_by(now).outcome == Outcome("ok")
+
+
+def test_an_unknown_record_is_an_attribute_error() -> None:
+    """What is no record of ours is not there."""
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = model.Nothing
+
+
+@pytest.mark.parametrize("record", [SweepReport(removed=1), Stats(live=1), JanitorStatus(passes=1)])
+def test_a_record_that_is_made_late_is_pickled_like_any_other(record: Record) -> None:
+    """A record that is made when it is first asked for goes through pickle."""
+    assert pickle.loads(pickle.dumps(record)) == record

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from tempscope._names import check_name
 from tempscope.storages._base import absolute
-from tempscope.storages._identity import Identity, identify
-from tempscope.storages._outside import is_still_there, remove_outside
-from tempscope.storages._root import MARKER
 from tempscope.storages._token import new_token
 from tempscope.storages.local import LocalDiskStorage, RamDiskStorage
 
 
 if TYPE_CHECKING:
+    from tempscope.storages._identity import Identity, identify
+    from tempscope.storages._outside import is_still_there, remove_outside
     from tempscope.storages._quota import check_quotas
+    from tempscope.storages._root import MARKER
     from tempscope.storages.hardlink import HardlinkStorage
     from tempscope.storages.memory import MemoryPath, MemoryStorage
 
@@ -43,9 +43,14 @@ __all__ = [
 
 _HOMES = {
     "HardlinkStorage": "hardlink",
+    "Identity": "_identity",
+    "MARKER": "_root",
     "MemoryPath": "memory",
     "MemoryStorage": "memory",
     "check_quotas": "_quota",
+    "identify": "_identity",
+    "is_still_there": "_outside",
+    "remove_outside": "_outside",
 }
 
 

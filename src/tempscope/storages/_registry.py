@@ -6,7 +6,6 @@ What a fork inherited is let go of, and what is left at the end of the process i
 
 from __future__ import annotations
 
-import atexit
 import errno
 import os
 import threading
@@ -16,6 +15,8 @@ import attrs
 from tempscope import _log
 from tempscope.errors import ForkedScopeError, StorageError
 from tempscope.storages import _lock, _reserve
+from tempscope.storages._at_exit import LAST_STEPS
+from tempscope.storages._background import wait_for_all
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._failure import storage_error
@@ -28,6 +29,7 @@ from tempscope.storages._token import new_token
 __all__ = ["instance_for", "instance_here", "leave", "leave_all", "let_go_of_inherited"]
 
 _ATTEMPTS = 64
+_EXIT_SECONDS = 10.0
 
 
 @attrs.define(eq=False)
@@ -230,5 +232,6 @@ def _remove_at_exit() -> None:
 
 # A platform without fork has nothing to register.
 getattr(os, "register_at_fork", lambda **_: None)(after_in_child=let_go_of_inherited)
-# Before the one that closes what is open, in tempscope._open_scopes: the last registered runs first.
-atexit.register(_remove_at_exit)
+LAST_STEPS.callback(_remove_at_exit)
+# Before the instances go: the last put by runs first.
+LAST_STEPS.callback(wait_for_all, _EXIT_SECONDS)

@@ -4,11 +4,12 @@ Temporary files on a file system: on disk, or on a RAM disk.
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -17,34 +18,26 @@ import attrs
 from tempscope import _log
 from tempscope._clock import SystemClock
 from tempscope.errors import BaseDirectoryError, LeaseLostError, ScopeClosedError, StorageError
-from tempscope.model import Capability, Removal, ScopeRecord, TrackedPath, Verdict
+from tempscope.model import Capability, Removal, ScopeRecord
 from tempscope.protocols import StagedFile
-from tempscope.storages._area import LocalArea
-from tempscope.storages._area_directory import AreaDirectory
-from tempscope.storages._background import BackgroundRemoval, wait_for_all
 from tempscope.storages._base import absolute
-from tempscope.storages._delete import remove_entry
-from tempscope.storages._descriptor import Descriptor
-from tempscope.storages._failure import storage_error
-from tempscope.storages._hand_over import check_token, find_waiting
-from tempscope.storages._identity import Identity
-from tempscope.storages._instance import Instance, is_named
-from tempscope.storages._journal import OutsidePath
-from tempscope.storages._link import Linking
-from tempscope.storages._registry import instance_for, instance_here, leave_all
-from tempscope.storages._scan import DiskSweep, scan, survey
-from tempscope.storages._start_sweep import sweep_at_start
 from tempscope.storages._token import new_token
-from tempscope.storages._tracked import tracked_elsewhere
 
 
 if TYPE_CHECKING:
+    from tempscope.model import TrackedPath, Verdict
+    from tempscope.storages._area import LocalArea
+    from tempscope.storages._area_directory import AreaDirectory
+    from tempscope.storages._background import BackgroundRemoval
+    from tempscope.storages._descriptor import Descriptor
+    from tempscope.storages._instance import Instance
+    from tempscope.storages._link import Linking
     from tempscope.storages._quota import Limit
+    from tempscope.storages._scan import DiskSweep
 
 __all__ = ["LocalDiskStorage", "RamDiskStorage", "default_application"]
 
 _RAM_DISK = "/dev/shm"
-_EXIT_SECONDS = 10.0
 
 
 def default_application() -> str:
@@ -54,6 +47,28 @@ def default_application() -> str:
         return "python"
     name = os.path.basename(main)
     return os.path.basename(os.path.dirname(main)) or name if name == "__main__.py" else name
+
+
+_loading = threading.RLock()
+
+
+@cache
+def _load() -> None:
+    """
+    Import what does the work, when some is to be done, and what closing needs with it.
+
+    Closing must do without a file descriptor.  Nobody forks meanwhile: the child would wait for ever
+    for the other thread to go on importing.
+    """
+    with _loading:
+        for name in ("_area", "_hand_over", "_registry", "_scan", "_start_sweep", "_tracked"):
+            import_module(f"tempscope.storages.{name}")
+
+
+# A platform without fork has nothing to register.
+getattr(os, "register_at_fork", lambda **_: None)(
+    before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
+)
 
 
 class LocalDiskStorage:
@@ -127,6 +142,7 @@ class LocalDiskStorage:
         self._used: Instance | None = None
         self._pid = os.getpid()
         self._background: BackgroundRemoval | None = None
+        self._leave: Callable[[int], None] | None = None
         self._closed = False
 
     @property
@@ -153,6 +169,9 @@ class LocalDiskStorage:
         """Return an area for *record*'s scope; nothing is made before its first file."""
         if self._closed:
             raise self._is_closed(record.name)
+        _load()
+        from tempscope.storages._area import LocalArea
+
         return LocalArea(self, record)
 
     def _is_closed(self, scope: str | None = None) -> ScopeClosedError:
@@ -162,6 +181,9 @@ class LocalDiskStorage:
         """Give the scope that waits under *token* to this process; of any number of callers one gets it."""
         if self._closed:
             raise self._is_closed()
+        _load()
+        from tempscope.storages._hand_over import check_token
+
         check_token(token)
         try:
             return self._take_over(self._instance(), token)
@@ -172,6 +194,10 @@ class LocalDiskStorage:
     def _take_over(
         self, instance: Instance, token: str
     ) -> tuple[ScopeRecord, LocalArea, Mapping[str, str], Sequence[StagedFile]]:
+        from tempscope.storages._area import LocalArea
+        from tempscope.storages._failure import storage_error
+        from tempscope.storages._hand_over import find_waiting
+
         instance.check()
         try:
             waiting = find_waiting(instance.root, token, SystemClock().now())
@@ -189,10 +215,16 @@ class LocalDiskStorage:
 
     def areas(self) -> Iterable[ScopeRecord]:
         """Tell all scopes under our root, of every process and application."""
+        _load()
+        from tempscope.storages._scan import scan
+
         return scan(self._base_dir, trust_locks=self._trust_locks)
 
     def survey(self) -> Iterable[ScopeRecord]:
         """Tell all scopes under our root with what they occupy, and who holds them."""
+        _load()
+        from tempscope.storages._scan import survey
+
         return survey(self._base_dir, trust_locks=self._trust_locks)
 
     def reclaim(self, record: ScopeRecord, verdict: Verdict) -> Removal:
@@ -202,10 +234,18 @@ class LocalDiskStorage:
 
     def sweeping(self) -> DiskSweep:
         """Look over our root to take back what dead processes left; living ones are only counted."""
+        _load()
+        from tempscope.storages._scan import DiskSweep
+
         return DiskSweep(self._base_dir, trust_locks=self._trust_locks)
 
     def track(self, path: Path, identity: str, by: str) -> None:
         """Write *path* into the journal as one that *by* tracks."""
+        _load()
+        from tempscope.storages._failure import storage_error
+        from tempscope.storages._identity import Identity
+        from tempscope.storages._journal import OutsidePath
+
         known = Identity.parse(identity) if identity else None
         try:
             self._leased().journal.add_tracked(by, OutsidePath(os.fspath(path), known))
@@ -230,6 +270,9 @@ class LocalDiskStorage:
         instance = self._used
         if instance is not None and instance.pid == os.getpid():
             return instance
+        _load()
+        from tempscope.storages._registry import instance_here
+
         return instance_here(self._base_dir)
 
     def untrack(self, path: Path, by: str) -> None:
@@ -244,11 +287,15 @@ class LocalDiskStorage:
 
     def tracked(self, *, everywhere: bool = False) -> Iterable[TrackedPath]:
         """Tell what this process tracks, and then what the others under our root do or did."""
+        from tempscope.model import TrackedPath
+
         instance = self._instance_here()
         if instance is not None:
             for by, each in instance.journal.tracked():
                 yield TrackedPath(each.path, str(each.identity or ""), by, "this process")
         if everywhere:
+            from tempscope.storages._tracked import tracked_elsewhere
+
             own = None if instance is None else instance.name
             yield from tracked_elsewhere(self._base_dir, own, trust_locks=self._trust_locks)
 
@@ -262,7 +309,8 @@ class LocalDiskStorage:
             self._areas.discard(area)
         if self._background is not None:
             self._background.wait()
-        leave_all(id(self))
+        if self._leave is not None:
+            self._leave(id(self))
         self._used = None
 
     def _after_fork(self) -> None:
@@ -291,16 +339,22 @@ class LocalDiskStorage:
         instance = self._used
         if instance is not None and instance.pid == os.getpid() and not instance.lost:
             return instance
+        _load()
+        from tempscope.storages._registry import instance_for, leave_all
+
         self._after_fork()
         with self._lock:
             if self._closed:
                 raise self._is_closed()
+            self._leave = leave_all
             instance = self._used
             if instance is not None and not instance.lost:
                 return instance
             instance, made = instance_for(self._base_dir, id(self))
             self._used = instance
         if made and self._sweep_on_start:
+            from tempscope.storages._start_sweep import sweep_at_start
+
             sweep_at_start(self._base_dir, trust_locks=self._trust_locks)
         return instance
 
@@ -312,6 +366,9 @@ class LocalDiskStorage:
 
     def _discard(self, instance: Instance, name: str, identity: tuple[int, int], held: Descriptor) -> Removal:
         """Remove an area of *instance* if it still is what it was: at once, or by a rename and a thread."""
+        from tempscope.storages._background import BackgroundRemoval
+        from tempscope.storages._instance import is_named
+
         if not self._background_removal or not is_named(instance.fd, name, identity):
             return _remove_now(instance, name, identity, held)
         trash = f"t-{new_token()}"
@@ -336,14 +393,12 @@ def _limit_of(storage: LocalDiskStorage, max_bytes: int | str) -> Limit:
 
 
 def _remove_now(instance: Instance, name: str, identity: tuple[int, int], held: Descriptor) -> Removal:
+    from tempscope.storages._delete import remove_entry
+
     removal = remove_entry(instance.fd, name, expected=identity, held=None if held.closed else held)
     if removal == Removal():
         _log.warn("a scope's directory was removed by somebody else", token=instance.token)
     return removal
-
-
-# Before the instances go, and after the scopes were closed: the last registered runs first.
-atexit.register(wait_for_all, _EXIT_SECONDS)
 
 
 class RamDiskStorage(LocalDiskStorage):

@@ -149,6 +149,7 @@ def test_fault_at_every_call(
     """
     case = bench.cases[name]
     points, _ = bench.points(case)
+    assert points, "the program did not get as far as its first call"
     planned = chosen(points, mode, full)
     with ThreadPoolExecutor(_WORKERS) as workers:
         results = list(workers.map(lambda point: strike(bench, case, point, mode), planned))

@@ -55,7 +55,7 @@ def test_only_the_first_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """It runs when the instance is made, not for each storage, scope or file."""
     calls = []
     monkeypatch.setattr(
-        "tempscope.storages.local.sweep_at_start",
+        "tempscope.storages._start_sweep.sweep_at_start",
         lambda base, *, trust_locks: calls.append((base, trust_locks)),
     )
     with LocalDiskStorage(tmp_path, trust_locks=True) as one, LocalDiskStorage(tmp_path) as two:

@@ -20,21 +20,21 @@ sys.path[:0] = ARGUMENTS["path"]
 from telling import Told, mark  # noqa: E402
 
 from tempscope import HardlinkStorage, KeepOnFailure, TempScopes  # noqa: E402
-from tempscope.storages import local  # noqa: E402
+from tempscope.storages import _start_sweep  # noqa: E402
 
 
 class JobFailed(Exception):
     """What the child's job fails with."""
 
 
-def sweep_at_start(*given: object, swept=local.sweep_at_start, **named: object) -> None:
+def sweep_at_start(*given: object, swept=_start_sweep.sweep_at_start, **named: object) -> None:
     """Do what the library does there, and mark where it begins and ends."""
     mark("SWEEPING")
     swept(*given, **named)
     mark("SWEPT")
 
 
-local.sweep_at_start = sweep_at_start
+_start_sweep.sweep_at_start = sweep_at_start
 
 
 def fill(path: str | os.PathLike[str], content: bytes) -> None:
