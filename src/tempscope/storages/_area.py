@@ -159,8 +159,16 @@ class LocalArea(AreaSharing):
     def _refuse_inside(self, target: str) -> None:
         """Refuse a destination in the scope, also one that a link leads there."""
         parent, name = os.path.split(target)
-        real = os.path.join(os.path.realpath(parent), name)
-        if f"{real}/".startswith(f"{os.path.realpath(self._path)}/"):
+        try:
+            inside = f"{os.path.join(_real(parent), name)}/".startswith(f"{_real(self._path)}/")
+        except OSError as error:
+            raise storage_error(
+                error,
+                f"nobody can tell whether {escape(target)!r} is inside the scope",
+                path=target,
+                scope=self._label(),
+            ) from error
+        if inside:
             raise ForeignPathError(
                 f"{escape(target)!r} is inside the scope: publish to a place that outlives it", path=target
             )
@@ -379,6 +387,14 @@ class LocalArea(AreaSharing):
             os.rename(self._name, f"t-{new_token()}", src_dir_fd=instance.fd, dst_dir_fd=instance.root.fd)
         except OSError as error:
             _log.debug("leftovers stay in place", errno=error.errno)
+
+
+def _real(path: str) -> str:
+    try:
+        return os.path.realpath(path, strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        # Whether what is missing matters, publishing says.
+        return os.path.realpath(path)
 
 
 class _Parent:

@@ -547,6 +547,24 @@ def test_staging_and_publishing(made: LocalArea, tmp_path: Path) -> None:
         made.give_out(made.directory / "file", made.directory / "elsewhere", **options)
 
 
+def test_a_destination_that_cannot_be_looked_at(
+    made: LocalArea, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is not published where nobody can tell whether that is inside the scope; it stays."""
+    path = made.create_file("f")
+    options: dict[str, Any] = {"overwrite": True, "durable": False, "mode": None, "progress": None}
+
+    def refuse(*_: object, **__: object) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "realpath", refuse)
+        with pytest.raises(StorageError, match="nobody can tell whether") as caught:
+            made.give_out(path, tmp_path / "product", **options)
+    assert caught.value.errno == errno.EIO
+    assert path.exists()
+
+
 def test_giving_up(made: LocalArea, storage: LocalDiskStorage, root: Path) -> None:
     """A path that is given up lies in a directory of its own, and outlives scope and storage."""
     deep = made.create_dir("directory") / "inner"
