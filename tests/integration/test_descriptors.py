@@ -44,4 +44,5 @@ def test_open_scopes_hold_few_descriptors(tmp_path: Path) -> None:
         assert open_descriptors() - before <= MOST_DESCRIPTORS
         for scope in opened:
             scope.close()
-    assert open_descriptors() == before
+    # What an earlier storage put by for a day without any may have gone with this one.
+    assert open_descriptors() <= before

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -237,73 +235,3 @@ def test_two_applications_sweep_at_once(
     report = sweep(LocalDiskStorage(tmp_path, application="deleter"), policy=DeleteOnClose())
     assert gone + report.removed == 20
     assert len([name for name in names_in(tmp_path) if name.startswith("k-")]) == 30
-
-
-SPEED = """
-import fcntl, os, sys, time
-import tempscope
-
-base, owners, scopes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-for _ in range(owners):
-    reading, writing = os.pipe()
-    if not os.fork():
-        storage = tempscope.LocalDiskStorage(base, sweep_on_start=False)
-        held = [tempscope.TempScopes(storage).open() for _ in range(scopes)]
-        for scope in held:
-            scope.new_file()
-        os.write(writing, b".")
-        sys.stdin.read()
-        os._exit(0)
-    os.read(reading, 1)
-    os.close(reading)
-    os.close(writing)
-root = os.path.join(base, f"tempscope-{os.geteuid()}")
-
-def by_hand():
-    root_fd = os.open(root, os.O_RDONLY)
-    found = 0
-    for name in os.listdir(root_fd):
-        if name.startswith("i-"):
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root_fd)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                found += 1
-            os.close(fd)
-    os.close(root_fd)
-    return found
-
-def best(function):
-    times = []
-    for _ in range(15):
-        begun = time.perf_counter()
-        assert function() == owners
-        times.append(time.perf_counter() - begun)
-    return min(times)
-
-def swept():
-    report = tempscope.sweep(base)
-    assert not report.entries, report
-    return report.live
-
-by_hand(), swept()
-hand, ours = best(by_hand), best(swept)
-print(ours / hand, flush=True)
-"""
-
-
-def test_a_sweep_beside_the_living_costs_little(tmp_path: Path, unmeasured: dict[str, str]) -> None:
-    """A sweep beside 200 living processes with 50 scopes each costs at most 3 times locking by hand."""
-    with subprocess.Popen(
-        [sys.executable, "-c", SPEED, tmp_path, "200", "50"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=unmeasured,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        # The owners live until standard input ends.
-        times = process.stdout.readline()
-        process.stdin.close()
-    assert float(times) <= 3.0

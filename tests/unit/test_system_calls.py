@@ -252,3 +252,29 @@ def test_a_quota_costs_a_look_at_the_free_room(tmp_path: Path, unmeasured: dict[
     assert calls["statfs"] == 10
     assert calls["open"] - 10 <= 2
     assert calls["unlink"] == 10
+
+
+LIVING = """
+import fcntl
+from tempscope.storages import new_token
+with scopes.open() as job:
+    root = job.new_file().parent.parent.parent
+held = []
+for _ in range({owners}):
+    path = root / f"i-{{new_token()}}"
+    path.mkdir(0o700)
+    held.append(os.open(path, os.O_RDONLY))
+    fcntl.flock(held[-1], fcntl.LOCK_SH)
+"""
+
+
+def test_a_living_owner_costs_a_sweep_little(tmp_path: Path, unmeasured: dict[str, str]) -> None:
+    """A sweep asks at most four system calls about a living owner; opening, locking and closing are three."""
+    found = []
+    for owners in (10, 30):
+        base = tmp_path / str(owners)
+        base.mkdir()
+        measure = f"assert sweep(base).live == {owners + 1}"
+        calls = system_calls(base, unmeasured, LIVING.format(owners=owners), measure, times=1)
+        found.append(sum(calls.values()))
+    assert found[1] - found[0] <= 20 * 4, found
