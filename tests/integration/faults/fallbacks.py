@@ -96,7 +96,12 @@ FALLBACKS = (
         r'"\.tempscope-\w+", .*AT_SYMLINK_NOFOLLOW\)',
         "whether a copy's own name is gone could not be seen: the journal keeps it, for the sweep",
     ),
-    Fallback("linkat", r'/outside/source"', "what cannot be linked is reflinked, or copied", ("EACCES",)),
+    Fallback(
+        "linkat",
+        r'/outside/source"',
+        "what cannot be linked is reflinked, or copied; what failed for a moment is tried again",
+        ("EACCES", "EIO", "ENOSPC"),
+    ),
     Fallback("close", r"/(source|result|copy)>", "the file was only read, or was synced before"),
     Fallback("close", r"/outside/(holes|tree(/\w+)*)>", "what is staged is only read"),
     Fallback("close", r"/own tree(/\w+)*>", "what is published was only read, and synced", phases=("TREES",)),
