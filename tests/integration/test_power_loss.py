@@ -137,7 +137,7 @@ def job(machine: Machine) -> Iterator[TempFileManager]:
 def test_a_durable_product_is_old_or_new(
     machine: Machine, kind: str, states: list[tuple[str, bool]], job: TempFileManager, way: str
 ) -> None:
-    """Row 9: at every moment the product is the old or the new, whole; once published it is the new."""
+    """P6, row 9: at every moment the product is the old or the new, whole; once published it is the new."""
     moments = []
     for moment, product in publications(machine, states, job):
         path = job.new_file()
