@@ -762,3 +762,28 @@ def test_a_crash_at_the_rename_leaves_one_truth(
     if waits:
         on_disk.attach(under_root(base, "d-")[0][2:]).close()
     assert not outside.exists()
+
+
+def test_a_linked_input_whose_source_went(base: Path, tmp_path: Path) -> None:
+    """A scope that waits is taken over also when the source of a linked input is gone meanwhile."""
+    source = tmp_path / "source"
+    source.write_bytes(b"input")
+    with HardlinkStorage(base) as storage:
+        with TempScopes(storage).open("job") as manager:
+            name = manager.stage(source).path.name
+            token = manager.detach()
+        source.unlink()
+        with TempScopes(storage).attach(token) as manager:
+            assert (manager.directory / name).read_bytes() == b"input"
+
+
+def test_listeners_hear_of_a_scope_that_was_taken_over(base: Path) -> None:
+    """What happens in an attached scope is told to the listeners of whoever attached it."""
+    told: list[str] = []
+    with LocalDiskStorage(base) as storage:
+        with TempScopes(storage).open("job") as manager:
+            manager.new_file()
+            token = manager.detach()
+        with TempScopes(storage, listeners=[lambda event: told.append(event.kind)]).attach(token) as manager:
+            manager.new_file()
+    assert told[:1] == ["created"] and "closed" in told

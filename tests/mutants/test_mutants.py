@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -43,14 +45,37 @@ def breakages() -> list[Breakage]:
     return [Breakage(name, **entry) for name, entry in entries.items()]
 
 
-@pytest.fixture
-def broken(tmp_path: Path) -> Path:
-    """A copy of the package that can be broken."""
-    shutil.copytree(PACKAGE, tmp_path / "tempscope", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
+Result = subprocess.CompletedProcess[str]
 
 
-def run_tests(tests: list[str], package_parent: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def results(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[Result]]]:
+    """What the tests said of each breakage that is asked for; as many run at once as there are processors."""
+    chosen = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    wanted = [params["breakage"] for params in chosen if "breakage" in params]
+    pool = ThreadPoolExecutor(os.cpu_count())
+    yield {each.name: pool.submit(tried, each, tmp_path_factory.mktemp("broken")) for each in wanted}
+    pool.shutdown(cancel_futures=True)
+
+
+def copy_package(parent: Path) -> None:
+    """Put a copy of the package, that can be broken, into *parent*."""
+    shutil.copytree(PACKAGE, parent / "tempscope", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def tried(breakage: Breakage, parent: Path) -> Result:
+    """Apply *breakage* to a copy in *parent*, and run the named tests on it."""
+    copy_package(parent)
+    file = parent / "tempscope" / breakage.file
+    text = file.read_text(encoding="utf-8")
+    assert text.count(breakage.old) == 1, f"{breakage.file} has the text {text.count(breakage.old)} times"
+    file.write_text(text.replace(breakage.old, breakage.new), encoding="utf-8")
+    return run_tests(breakage.tests, parent)
+
+
+def run_tests(tests: list[str], package_parent: Path) -> Result:
     """Run *tests* with the package in *package_parent* instead of the installed one."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     environment["PYTHONPATH"] = str(package_parent)
@@ -60,23 +85,19 @@ def run_tests(tests: list[str], package_parent: Path) -> subprocess.CompletedPro
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("breakage", breakages(), ids=lambda breakage: breakage.name)
-def test_a_breakage_is_noticed(breakage: Breakage, broken: Path) -> None:
+def test_a_breakage_is_noticed(breakage: Breakage, results: dict[str, Future[Result]]) -> None:
     """With the breakage applied the named tests run, and at least one of them fails."""
-    file = broken / "tempscope" / breakage.file
-    text = file.read_text(encoding="utf-8")
-    assert text.count(breakage.old) == 1, f"{breakage.file} has the text {text.count(breakage.old)} times"
-    file.write_text(text.replace(breakage.old, breakage.new), encoding="utf-8")
-
-    result = run_tests(breakage.tests, broken)
+    result = results[breakage.name].result()
 
     assert result.returncode == TESTS_FAILED, result.stdout + result.stderr
 
 
-def test_the_copy_is_what_the_tests_import(broken: Path) -> None:
+def test_the_copy_is_what_the_tests_import(tmp_path: Path) -> None:
     """The broken copy, not the installed package, is under test: an import error in it shows."""
-    (broken / "tempscope" / "__init__.py").write_text("raise RuntimeError('the copy')\n", encoding="utf-8")
+    copy_package(tmp_path)
+    (tmp_path / "tempscope" / "__init__.py").write_text("raise RuntimeError('the copy')\n", encoding="utf-8")
 
-    result = run_tests(["tests/unit/test_units.py"], broken)
+    result = run_tests(["tests/unit/test_units.py"], tmp_path)
 
     assert result.returncode not in (0, TESTS_FAILED)
     assert "the copy" in result.stdout + result.stderr

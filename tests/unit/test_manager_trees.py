@@ -12,6 +12,7 @@ from tempscope.errors import (
     BaseDirectoryError,
     ForeignPathError,
     PathMissingError,
+    QuotaExceededError,
     StagedSourceChangedError,
     UnsupportedError,
 )
@@ -148,3 +149,15 @@ def test_a_linked_tree_is_verified_by_whoever_takes_it_over(tree: Path, tmp_path
         with pytest.raises(StagedSourceChangedError) as caught:
             taken.close()
     assert caught.value.changed == ("content",)
+
+
+def test_a_tree_beyond_the_quota_leaves_nothing(tmp_path: Path, tree: Path) -> None:
+    """A directory that does not fit is refused at the file that is too much, and nothing of it stays."""
+    (tree / "large").write_bytes(bytes(1 << 20))
+    with (
+        LocalDiskStorage(tmp_path / "base") as storage,
+        TempScopes(storage).open(quota="256KiB") as job,
+    ):
+        with pytest.raises(QuotaExceededError):
+            job.stage(tree, writable=True)
+        assert list(job.directory.iterdir()) == []

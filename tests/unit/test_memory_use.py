@@ -84,7 +84,8 @@ def test_scopes_leave_nothing_in_memory(tmp_path: Path, full: bool) -> None:
             more = traced() - before
         finally:
             tracemalloc.stop()
-    assert more < 20_000
+    # A hundred bytes of each scope would be 150,000.
+    assert more < 50_000
 
 
 REGISTERING = """

@@ -34,15 +34,15 @@ class _Count:
     seen: dict[tuple[int, int], int] = attrs.Factory(dict)
 
     def add(self, status: os.stat_result) -> None:
+        """Count a directory, or a file of several links."""
         size = int(getattr(status, "st_blocks", 0)) * 512
         if stat.S_ISDIR(status.st_mode):
             self.directories += 1
+            self.freeable += size
         else:
             self.files += 1
-            if status.st_nlink > 1:
-                size = self._linked(status, size)
+            size = self._linked(status, size)
         self.bytes += size
-        self.freeable += size if status.st_nlink == 1 or stat.S_ISDIR(status.st_mode) else 0
 
     def _linked(self, status: os.stat_result, size: int) -> int:
         """Count a file of several links once; free it only when all its links are in here."""
