@@ -48,7 +48,7 @@ def hide_markers(wrapper: Callable[_P, _R], function: Callable[..., object]) -> 
     theirs = [each for each in signature.parameters.values() if not _is_filled_in(each)]
     if len(theirs) < len(signature.parameters):
         # inspect.signature() looks here first; functions have the attribute only once it is set.
-        wrapper.__signature__ = signature.replace(parameters=theirs)  # type: ignore[attr-defined]
+        wrapper.__dict__["__signature__"] = signature.replace(parameters=theirs)
     return wrapper
 
 

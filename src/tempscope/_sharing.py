@@ -180,7 +180,7 @@ def unnamed_file(
         return file
     try:
         text = io.TextIOWrapper(file, io.text_encoding(encoding, 3), errors, newline)
-        text.mode = mode  # type: ignore[misc]
+        text.mode = mode  # type: ignore[misc]  # read-only for type checkers; open() sets it too
     except (LookupError, TypeError, ValueError) as error:
         file.close()
         raise ConfigurationError(f"unnamed_file cannot open text so: {error}") from error

@@ -2,63 +2,23 @@
 What a scope costs, as ratios measured side by side in one run.
 
 ``python -m tests.benchmarks`` or ``python tests/benchmarks/bench_scopes.py [DIRECTORY]``
-
-Each contestant of a table runs in turn, many rounds over, and its best round counts: what disturbs the
-machine meanwhile disturbs all of them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import attrs
+from side_by_side import Contestants, Mark, measure, show
 
 from tempscope import LocalDiskStorage, TempScopes
 
 
-ROUNDS = 25
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-Contestants = dict[str, Callable[[], object]]
-
-
-@attrs.frozen
-class Mark:
-    """
-    What the design promises: *ours* takes at most *limit* times as long as *theirs*.
-
-    Attributes:
-        aim: What it should be one day; None for nothing better than the limit.
-    """
-
-    ours: str
-    theirs: str
-    limit: float
-    aim: float | None = None
-
-
-def measure(contestants: Contestants, times: int, rounds: int = ROUNDS) -> dict[str, float]:
-    """Return the seconds that each contestant takes once: the best of *rounds*, of *times* calls each."""
-    best = dict.fromkeys(contestants, float("inf"))
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(rounds):
-            for name, function in contestants.items():
-                started = time.perf_counter()
-                for _ in range(times):
-                    function()
-                best[name] = min(best[name], (time.perf_counter() - started) / times)
-    finally:
-        gc.enable()
-    return best
 
 
 def empty_scopes(scopes: TempScopes) -> Contestants:
@@ -114,22 +74,6 @@ def scopes_with_a_file(scopes: TempScopes, directory: str) -> Contestants:
             os.close(os.open(f"{made}/file", _FLAGS, 0o600))
 
     return {"TemporaryDirectory": temporary_directory, "scope with a file": scope}
-
-
-def show(title: str, found: dict[str, float], *marks: Mark) -> bool:
-    """Print one table; return whether all marks are reached."""
-    print(f"\n{title}")
-    first = next(iter(found.values()))
-    for name, seconds in found.items():
-        print(f"  {name:<20} {seconds * 1e6:9.2f} µs {seconds / first:7.2f}")
-    reached = True
-    for mark in marks:
-        ratio = found[mark.ours] / found[mark.theirs]
-        reached &= ratio <= mark.limit
-        aim = "" if mark.aim is None else f", aiming for {mark.aim}"
-        verdict = "reached" if ratio <= mark.limit else "MISSED"
-        print(f"  {mark.ours} / {mark.theirs}: {ratio:.2f}, at most {mark.limit:.2f}{aim}: {verdict}")
-    return reached
 
 
 def main(directory: str | None = None) -> int:

@@ -12,29 +12,22 @@ import contextlib
 import fcntl
 import itertools
 import os
-import runpy
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from side_by_side import Contestants, Mark, measure, show
 
 from tempscope import HardlinkStorage, LocalDiskStorage, TempFileManager, TempScopes
 
-
-_shared = runpy.run_path(str(Path(__file__).with_name("bench_scopes.py")))
-Mark: Any = _shared["Mark"]
-measure: Any = _shared["measure"]
-show: Any = _shared["show"]
 
 _FICLONE = 0x40049409
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _LARGE = 64 << 20
 _SIZES = {"ext4": 256, "xfs": 320, "btrfs": 320}
-
-Contestants = dict[str, Callable[[], object]]
 
 
 def links(job: TempFileManager, source: Path) -> Contestants:

@@ -3,7 +3,6 @@ What statistics cost, as a ratio to ``du -s`` over the same files, measured side
 
 ``python -m tests.benchmarks`` or ``python tests/benchmarks/bench_stats.py [DIRECTORY]``
 
-Each contestant takes its turn, and its best round counts.
 Open scopes are walked; retained ones go by the size that was written down when they were kept.
 """
 
@@ -14,15 +13,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+
+from side_by_side import Mark, measure, show
 
 from tempscope import KeepAll, LocalDiskStorage, Stats, TempFileManager, TempScopes, stats
 
 
 SCOPES, FILES = 1_000, 100
 ROUNDS = 9
-LIMIT = 2.0
 
 
 def fill(storage: LocalDiskStorage) -> list[TempFileManager]:
@@ -39,33 +37,16 @@ def fill(storage: LocalDiskStorage) -> list[TempFileManager]:
     return opened
 
 
-def measure(contestants: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the seconds that each contestant takes: the best of the rounds, in which all take turns."""
-    best = dict.fromkeys(contestants, float("inf"))
-    for _ in range(ROUNDS):
-        for name, function in contestants.items():
-            started = time.perf_counter()
-            function()
-            best[name] = min(best[name], time.perf_counter() - started)
-    return best
-
-
-def compare(base: str, expected: str) -> float:
-    """Print the table of one state of the scopes; return the ratio."""
+def compare(base: str, expected: str) -> bool:
+    """Print the table of one state of the scopes; return whether the mark is reached."""
     told: Stats = stats(base)
     assert getattr(told, expected) == SCOPES and told.files == SCOPES * FILES, told
-    found = measure(
-        {
-            "du -s": lambda: subprocess.run(["du", "-s", base], stdout=subprocess.DEVNULL, check=True),
-            "stats": lambda: stats(base),
-        }
-    )
-    print(f"\n{SCOPES} {expected} scopes with {FILES} files each")
-    for name, seconds in found.items():
-        print(f"  {name:<20} {seconds * 1e3:9.2f} ms {seconds / found['du -s']:7.2f}")
-    ratio = found["stats"] / found["du -s"]
-    print(f"  stats / du -s: {ratio:.2f}, at most {LIMIT:.2f}: {'reached' if ratio <= LIMIT else 'MISSED'}")
-    return ratio
+    contestants = {
+        "du -s": lambda: subprocess.run(["du", "-s", base], stdout=subprocess.DEVNULL, check=True),
+        "stats": lambda: stats(base),
+    }
+    title = f"{SCOPES} {expected} scopes with {FILES} files each"
+    return show(title, measure(contestants, rounds=ROUNDS), Mark("stats", "du -s", 2.0))
 
 
 def main(directory: str | None = None) -> int:
@@ -75,13 +56,13 @@ def main(directory: str | None = None) -> int:
     try:
         with LocalDiskStorage(base) as storage:
             opened = fill(storage)
-            ratios = [compare(base, "live")]
+            reached = [compare(base, "live")]
             for scope in opened:
                 scope.close()
-            ratios.append(compare(base, "retained"))
+            reached.append(compare(base, "retained"))
     finally:
         shutil.rmtree(base)
-    return int(max(ratios) > LIMIT)
+    return 0 if all(reached) else 1
 
 
 if __name__ == "__main__":

@@ -16,15 +16,14 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+
+from side_by_side import Mark, measure, show
 
 from tempscope import LocalDiskStorage, TempScopes, sweep
 
 
 PROCESSES, SCOPES = 200, 50
-ROUNDS = 25
-LIMIT = 3.0
 
 
 @contextlib.contextmanager
@@ -85,17 +84,6 @@ def by_hand(root: str) -> None:
     os.close(root_fd)
 
 
-def measure(contestants: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the seconds that each contestant takes: the best of the rounds, in which all take turns."""
-    best = dict.fromkeys(contestants, float("inf"))
-    for _ in range(ROUNDS):
-        for name, function in contestants.items():
-            started = time.perf_counter()
-            function()
-            best[name] = min(best[name], time.perf_counter() - started)
-    return best
-
-
 def main(directory: str | None = None) -> int:
     """Print the table for a base directory in *directory*; return 0 if the mark is reached, else 1."""
     base = tempfile.mkdtemp(dir=directory)
@@ -109,14 +97,10 @@ def main(directory: str | None = None) -> int:
         after = sweep(base)
     finally:
         shutil.rmtree(base)
-    ratio = found["sweep"] / found["by hand"]
-    print(f"\nA sweep beside {PROCESSES} living processes with {SCOPES} scopes of a file each")
-    for name, seconds in found.items():
-        print(f"  {name:<20} {seconds * 1e3:9.2f} ms {seconds / found['by hand']:7.2f}")
-    verdict = "reached" if ratio <= LIMIT else "MISSED"
-    print(f"  sweep / by hand: {ratio:.2f}, at most {LIMIT:.2f}: {verdict}")
+    title = f"A sweep beside {PROCESSES} living processes with {SCOPES} scopes of a file each"
+    reached = show(title, found, Mark("sweep", "by hand", 3.0))
     print(f"  (the sweep after their end removed {after.removed} scopes in {after.seconds:.2f} s)")
-    return int(ratio > LIMIT)
+    return 0 if reached else 1
 
 
 if __name__ == "__main__":

@@ -129,7 +129,8 @@ class LeakDetector:
         return Path(os.path.realpath(path)).is_relative_to(self._base())
 
     def _base(self) -> Path:
-        # What the fixture tmp_path_factory is; outside of fixtures pytest has no public name for it.
-        base: Path = self._config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        # What the fixture tmp_path_factory is.
+        factory = self._config._tmp_path_factory  # type: ignore[attr-defined]  # has no public name
+        base: Path = factory.getbasetemp()
         # Under xdist the directory of all workers, where they may share something.
         return base.parent if hasattr(self._config, "workerinput") else base

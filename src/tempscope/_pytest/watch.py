@@ -165,9 +165,8 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
             watch.made(os.path.abspath(os.fsdecode(args[0])))
 
 
-# The interpreter traces hooks only if they ask for it, and coverage measures by tracing;
-# functions have no such attribute before.
-_audit.__cantrace__ = True  # type: ignore[attr-defined]
+# The interpreter traces hooks only if they ask for it, and coverage measures by tracing.
+_audit.__dict__["__cantrace__"] = True
 
 
 def _open_scope(reference: weakref.ref[Scope]) -> tuple[str, str | None] | None:

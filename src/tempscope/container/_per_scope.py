@@ -107,9 +107,10 @@ class PerScope(providers.Factory[T]):
 
     def __deepcopy__(self, memo: dict[Any, Any] | None) -> PerScope[T]:
         copied = super().__deepcopy__(memo)
-        # The Cython class says it returns a plain Factory; it is a copy of this one.
-        copied._per = self._per  # type: ignore[attr-defined]
-        return copied  # type: ignore[return-value]
+        # The Cython class says it returns a plain Factory.
+        assert isinstance(copied, PerScope)
+        copied._per = self._per
+        return copied
 
     @property
     def per(self) -> str:
@@ -176,8 +177,7 @@ class PerScope(providers.Factory[T]):
         slot.building = True
         try:
             with as_current(owner):
-                # A hook of the Cython class that its stubs leave out.
-                return super()._provide((), {})  # type: ignore[misc]
+                return super()._provide((), {})  # type: ignore[misc]  # a hook that its stubs leave out
         finally:
             slot.building = False
 
