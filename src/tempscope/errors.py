@@ -128,7 +128,12 @@ class ConfigurationError(TempscopeError, ValueError):
 
 
 class UnsupportedError(TempscopeError, NotImplementedError):
-    """The storage does not have the capability that the call needs, and never will as configured."""
+    """
+    The storage does not have the capability that the call needs, and never will as configured.
+
+    It resembles what ``pathlib`` raises for what a file system cannot do (``UnsupportedOperation``),
+    which says *cannot*, and not *not written yet*.
+    """
 
 
 class ForeignPathError(TempscopeError, ValueError):

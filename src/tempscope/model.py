@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import enum
 import math
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
+
+from tempscope._late import late
 
 
 if TYPE_CHECKING:
@@ -462,10 +463,15 @@ class Event(Record):
     removal: Removal | None = None
 
 
-def __getattr__(name: str) -> object:
-    # What no scope needs is made when it is first asked for.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module("tempscope._reports"), name)
-    globals()[name] = found
-    return found
+# What no scope needs is made when it is first asked for.
+__getattr__ = late(
+    __name__,
+    {
+        "JanitorStatus": "tempscope._reports",
+        "OwnerStats": "tempscope._reports",
+        "StateStats": "tempscope._reports",
+        "Stats": "tempscope._reports",
+        "SweepReport": "tempscope._reports",
+        "TrackedPath": "tempscope._reports",
+    },
+)

@@ -36,6 +36,7 @@ OURS = {
     "_closing",
     "_current",
     "_exits",
+    "_late",
     "_log",
     "_markers",
     "_names",

@@ -6,8 +6,9 @@ Each module is imported when one of its names is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from tempscope._late import late
 
 
 if TYPE_CHECKING:
@@ -33,27 +34,22 @@ __all__ = [
     "verdicts_of",
 ]
 
-_HOMES = {
-    "DeleteOnClose": "on_close",
-    "ExpireAfter": "max_age",
-    "KeepAll": "on_close",
-    "KeepLast": "keep_last",
-    "KeepOnFailure": "on_close",
-    "SizeBudget": "size_budget",
-    "check_policy": "_ask",
-    "in_order": "combine",
-    "keep_if_all": "combine",
-    "keep_if_any": "combine",
-    "verdicts_of": "_ask",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = late(
+    __name__,
+    {
+        "DeleteOnClose": "tempscope.policies.on_close",
+        "ExpireAfter": "tempscope.policies.max_age",
+        "KeepAll": "tempscope.policies.on_close",
+        "KeepLast": "tempscope.policies.keep_last",
+        "KeepOnFailure": "tempscope.policies.on_close",
+        "SizeBudget": "tempscope.policies.size_budget",
+        "check_policy": "tempscope.policies._ask",
+        "in_order": "tempscope.policies.combine",
+        "keep_if_all": "tempscope.policies.combine",
+        "keep_if_any": "tempscope.policies.combine",
+        "verdicts_of": "tempscope.policies._ask",
+    },
+)
 
 
 def __dir__() -> list[str]:

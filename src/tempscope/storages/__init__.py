@@ -7,9 +7,9 @@ what looks after quotas: :func:`check_quotas`.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from tempscope._late import late
 from tempscope._names import check_name
 from tempscope.storages._base import absolute
 from tempscope.storages._token import new_token
@@ -41,25 +41,20 @@ __all__ = [
     "remove_outside",
 ]
 
-_HOMES = {
-    "HardlinkStorage": "hardlink",
-    "Identity": "_identity",
-    "MARKER": "_root",
-    "MemoryPath": "memory",
-    "MemoryStorage": "memory",
-    "check_quotas": "_quota",
-    "identify": "_identity",
-    "is_still_there": "_outside",
-    "remove_outside": "_outside",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = late(
+    __name__,
+    {
+        "HardlinkStorage": "tempscope.storages.hardlink",
+        "Identity": "tempscope.storages._identity",
+        "MARKER": "tempscope.storages._root",
+        "MemoryPath": "tempscope.storages.memory",
+        "MemoryStorage": "tempscope.storages.memory",
+        "check_quotas": "tempscope.storages._quota",
+        "identify": "tempscope.storages._identity",
+        "is_still_there": "tempscope.storages._outside",
+        "remove_outside": "tempscope.storages._outside",
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -10,8 +10,9 @@ Importing :mod:`tempscope` never imports this package.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from tempscope._late import late
 
 
 try:
@@ -32,22 +33,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "FakeClock", "FaultyStorage", "PolicyContract", "RecordingStorage", "StorageContract"]
 
-_HOMES = {
-    "Call": "recording",
-    "FakeClock": "clock",
-    "FaultyStorage": "faulty",
-    "PolicyContract": "policies",
-    "RecordingStorage": "recording",
-    "StorageContract": "storage",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = late(
+    __name__,
+    {
+        "Call": "tempscope.testing.recording",
+        "FakeClock": "tempscope.testing.clock",
+        "FaultyStorage": "tempscope.testing.faulty",
+        "PolicyContract": "tempscope.testing.policies",
+        "RecordingStorage": "tempscope.testing.recording",
+        "StorageContract": "tempscope.testing.storage",
+    },
+)
 
 
 def __dir__() -> list[str]:
