@@ -554,11 +554,15 @@ def test_a_destination_that_cannot_be_looked_at(
     path = made.create_file("f")
     options: dict[str, Any] = {"overwrite": True, "durable": False, "mode": None, "progress": None}
 
-    def refuse(*_: object, **__: object) -> str:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    lstat = os.lstat
+
+    def refuse(place: Any, **options: Any) -> os.stat_result:
+        if place == str(tmp_path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return lstat(place, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os.path, "realpath", refuse)
+        patch.setattr(os, "lstat", refuse)
         with pytest.raises(StorageError, match="nobody can tell whether") as caught:
             made.give_out(path, tmp_path / "product", **options)
     assert caught.value.errno == errno.EIO
@@ -863,3 +867,18 @@ def test_a_directory_that_does_not_open_again(made: LocalArea, monkeypatch: pyte
     monkeypatch.setattr(LocalArea, "_reopen", lambda self: None)
     with pytest.raises(LeaseLostError, match="removed or replaced"):
         made.create_file("late")
+
+
+def test_removal_leaves_a_reused_descriptor_open(made: LocalArea, tmp_path: Path) -> None:
+    """If the area's descriptor is somebody else's file by now, removing leaves that open, and removes all."""
+    made.create_file("f")
+    directory, number = made.directory, made._descriptor.fd
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    os.dup2(other, number)
+    try:
+        assert made.remove().complete
+        assert os.path.samestat(os.fstat(number), os.fstat(other))
+    finally:
+        os.close(number)
+        os.close(other)
+    assert not directory.exists()
