@@ -132,6 +132,8 @@ class TempFileManager(Scope):
         Entering raises:
             NameTakenError: If *name* is in use.
 
+            QuotaExceededError: If a quota that bounds the scope is exceeded.
+
             StorageFull: If there is no room.
         """
         self._check_usable()
@@ -162,6 +164,8 @@ class TempFileManager(Scope):
             NameTakenError: If *name* is in use.
 
             StorageFull: If there is no room.
+
+            QuotaExceededError: If a quota that bounds the scope is exceeded.
 
             ScopeClosedError, ForkedScopeError: If the scope cannot be used.
         """
@@ -284,6 +288,8 @@ class TempFileManager(Scope):
             NameTakenError: If *name* is in use.
 
             StorageFull: If there is no room.
+
+            QuotaExceededError: If a quota that bounds the scope is exceeded, or would be.
 
             StorageError: If *source* cannot be read, is neither file nor directory, or has something
                 else in it.
@@ -579,6 +585,8 @@ class TempFileManager(Scope):
             ConfigurationError: If *mode* does not write a new file, or the others do not go with it.
 
             StorageFull: If there is no room.
+
+            QuotaExceededError: If a quota that bounds the scope is exceeded.
 
             UnsupportedError: If the storage has none.
 
