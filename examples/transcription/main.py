@@ -24,7 +24,7 @@ async def run(application: Application, server: Recordings, output: Path) -> int
     async def job(path: str, seconds: float | None = None) -> str:
         try:
             transcript = await transcriber.transcribe(
-                f"{server.url}/{path}", output / f"{path}-{seconds}.srt", seconds=seconds
+                f"{server.url}/{path}", output / f"{path}.srt", seconds=seconds
             )
         except TimeoutError:
             return "took too long"
