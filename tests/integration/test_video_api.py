@@ -170,8 +170,7 @@ def test_a_job(server: Server, tmp_path: Path) -> None:
     assert server.finished(name) == {"name": name, "state": "done", "problem": ""}
     assert sorted(path.name for path in server.files()) == ["result.mkv", "subtitles", "video"]
     assert server.client.get(f"/jobs/{name}/result").content == joined(video, tmp_path / "here")
-    until(lambda: server.open_scopes() == 0)
-    assert server.files() == []
+    until(lambda: server.open_scopes() == 0 and server.files() == [])
     assert server.client.get(f"/jobs/{name}").json()["state"] == "gone"
     assert server.client.get(f"/jobs/{name}/result").status_code == 409
 
@@ -252,14 +251,12 @@ def begin_download(server: Server, name: str) -> socket.socket:
 def test_a_client_that_vanishes(server: Server) -> None:
     """A client that breaks off its upload leaves nothing; one that breaks off its download may come again."""
     begin_upload(server, video_of(4)).close()
-    until(lambda: server.open_scopes() == 0)
-    assert server.files() == []
+    until(lambda: server.open_scopes() == 0 and server.files() == [])
     name = server.upload(video_of(16)).json()["name"]
     server.finished(name)
     begin_download(server, name).close()
     assert server.client.get(f"/jobs/{name}/result").status_code == 200
-    until(lambda: server.open_scopes() == 0)
-    assert server.files() == []
+    until(lambda: server.open_scopes() == 0 and server.files() == [])
 
 
 def test_a_result_that_is_being_sent(tmp_path: Path, unmeasured: dict[str, str]) -> None:
@@ -270,8 +267,7 @@ def test_a_result_that_is_being_sent(tmp_path: Path, unmeasured: dict[str, str])
         until(lambda: server.client.get(f"/jobs/{name}").json()["state"] == "done")
         with begin_download(server, name) as connection:
             # Its time is over, and the scope closed, while most of it is still to be sent.
-            until(lambda: server.open_scopes() == 0)
-            assert server.files() == []
+            until(lambda: server.open_scopes() == 0 and server.files() == [])
             received = b"".join(iter(lambda: connection.recv(1 << 20), b""))
         content = received.partition(b"\r\n\r\n")[2]
         assert content == joined(video, tmp_path / "here")

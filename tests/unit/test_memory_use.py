@@ -14,9 +14,9 @@ import pytest
 from tempscope import LocalDiskStorage, TempScopes
 
 
-# By a text that is no constant, since those are kept in any case.
+# Asked by a text that is no constant, since those are kept in any case.
 names_are_free = pytest.mark.skipif(
-    sys.getrefcount(sys.intern("".join(["made ", "up"]))) > 1 << 20,
+    sys.getrefcount(sys.intern(str(object()))) > 1 << 20,
     reason="this Python keeps each name that pathlib met for ever (CPython gh-113993)",
 )
 
