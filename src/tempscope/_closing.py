@@ -5,7 +5,7 @@ The end of a scope: its exits, then its files, then telling what happened.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from tempscope.protocols import CleanupPolicy, StagedFile, TempArea
 if TYPE_CHECKING:
     from tempscope._scope import Scope
 
-__all__ = ["ChildExit", "CleanUp", "Closing", "ask"]
+__all__ = ["ChildExit", "CleanUp", "Closing", "ask", "reasons"]
 
 _SHOWN_LEFTOVERS = 3
 
@@ -115,12 +115,18 @@ class CleanUp:
 
     def _tell(self) -> CleanupReport:
         if not self.removal.complete:
-            _log.warn("a clean-up left something behind", scope=self.scope._shown, failed=self.removal.failed)
+            _log.warn(
+                "a clean-up left something behind",
+                scope=self.scope._shown,
+                failed=self.removal.failed,
+                skipped=self.removal.skipped,
+                reason=reasons(self.removal),
+            )
         report = _report(self.scope, self.removal, self.failures)
         if report.removed:
             self.scope._tell("removed", removal=report)
         if report.errors or not report.complete:
-            self.scope._tell("failed", reason=_reasons(report), removal=report)
+            self.scope._tell("failed", reason=reasons(report, report.errors), removal=report)
         raise_failures("cleaning up", self.scope, self.failures, None)
         return report
 
@@ -252,7 +258,7 @@ class Closing:
         if report.removed:
             scope._tell("removed", reason=self._why, removal=report)
         if report.errors or not report.complete:
-            scope._tell("failed", reason=_reasons(report), removal=report)
+            scope._tell("failed", reason=reasons(report, report.errors), removal=report)
         scope._tell("closed", reason=self.outcome.kind, removal=report)
 
     @property
@@ -265,7 +271,7 @@ class Closing:
             scope=report.scope,
             failed=report.failed,
             skipped=report.skipped,
-            reason=_reasons(report),
+            reason=reasons(report),
         )
 
     def _leftover_error(self, report: CleanupReport) -> LeftoverError:
@@ -303,10 +309,10 @@ def _report(
     )
 
 
-def _reasons(report: CleanupReport) -> str:
-    """Return why things failed, in words that hold no path: of an error its type alone."""
-    errors = {type(error).__name__ for error in report.errors}
-    return "; ".join(sorted({entry.reason for entry in report.leftovers} | errors))
+def reasons(removal: Removal, errors: Iterable[BaseException] = ()) -> str:
+    """Return why things stayed or failed, in words that hold no path: of an error its type alone."""
+    kinds = {type(error).__name__ for error in errors}
+    return "; ".join(sorted({entry.reason for entry in removal.leftovers} | kinds))
 
 
 def ask(policy: CleanupPolicy, record: ScopeRecord, failures: Failures | None = None) -> Verdict:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tempscope import _current, _log, _shield
-from tempscope._closing import ChildExit, CleanUp
+from tempscope._closing import ChildExit, CleanUp, reasons
 from tempscope._exits import Callback
 from tempscope._names import check_affixes, check_label, check_name, unique_name
 from tempscope._outcomes import describe
@@ -249,7 +249,7 @@ class TempFileManager(Scope):
         if self._listeners and removal.removed:
             self._tell("removed", path=path, removal=removal)
         if not removal.complete:
-            reason = "; ".join(sorted({entry.reason for entry in removal.leftovers}))
+            reason = reasons(removal)
             _log.warn("a temporary file could not be deleted yet", scope=self._shown, reason=reason)
             self._tell("failed", path=path, reason=reason, removal=removal)
 

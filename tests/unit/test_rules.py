@@ -363,6 +363,17 @@ def test_rule_4_strict_raises_for_leftovers(hooked: HookedStorage) -> None:
     assert pickle.loads(pickle.dumps(caught.value)).report.failed == 1
 
 
+def test_rule_4_the_warning_says_nothing_of_what_is_raised(
+    hooked: HookedStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error is told once: the warning about leftovers gives the reasons of these alone."""
+    hooked.hooks.before["remove"] = leaving_behind()
+    with pytest.raises(ValueError, match="mine"), TempScopes(hooked).open("job") as job:
+        job.new_file()
+        job.register_cleanup_callback(raising(ValueError("mine")))
+    assert [record.tempscope_reason for record in caplog.records] == ["it is in use"]  # type: ignore[attr-defined]
+
+
 def test_rule_4_one_error_is_raised_as_itself(scopes: TempScopes) -> None:
     """A callback's own exception comes out of a scope whose job was fine."""
     error = ValueError("mine")
