@@ -312,14 +312,12 @@ class TempFileManager(Scope):
             if self._staged is None:
                 self._staged = []
             self._staged.append(staged)
-        try:
-            # By the path, not its text, which would move a file that is in memory to the disk.
-            status = staged.source.lstat()
-        except OSError:
+        identity = getattr(staged, "identity", None) or _identity_of(staged.source)
+        if identity is None:
             return
         if self._sources is None:
             self._sources = set()
-        self._sources.add((status.st_dev, status.st_ino))
+        self._sources.add(identity)
 
     def _stage_by_own_name(
         self, area: TempArea, source: Path, writable: bool, progress: Progress | None
@@ -834,6 +832,15 @@ def _checking(check: Callable[[], None], progress: Progress | None) -> Progress:
             progress(done, total)
 
     return tell
+
+
+def _identity_of(source: Path) -> tuple[int, int] | None:
+    try:
+        # By the path, not its text, which would move a file that is in memory to the disk.
+        status = source.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _as_source(source: str | os.PathLike[str]) -> Path:

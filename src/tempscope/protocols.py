@@ -105,6 +105,8 @@ class StagedFile(Protocol):
     An outside file, or directory, as it stands in the scope.
 
     Lives until the scope closes; all threads of the job may use it.
+    It may have an attribute ``identity``, the device and inode of the source that was read; the
+    manager then need not look at the source again.
     """
 
     @property

@@ -31,7 +31,7 @@ from tempscope.storages._destination import Destination
 from tempscope.storages._failure import storage_error
 from tempscope.storages._identity import Identity
 from tempscope.storages._instance import Instance, is_named
-from tempscope.storages._link import link_at_once, stage
+from tempscope.storages._link import stage, stage_at_once
 from tempscope.storages._measure import measure, measure_kept
 from tempscope.storages._openat2 import open_subdirectory
 from tempscope.storages._publish import publish
@@ -124,7 +124,9 @@ class LocalArea(AreaSharing):
         with self._lock:
             self._open()
             path = self._path_of(name)
-            staged = link_at_once(source, self._descriptor.fd, name, path, linking)
+            staged = stage_at_once(
+                source, self._descriptor.fd, name, path, linking, reflinks=self._reserve is None
+            )
             if staged is not None:
                 return staged
             own = self._own_copy()

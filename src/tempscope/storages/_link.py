@@ -20,7 +20,7 @@ from tempscope._names import escape
 from tempscope.errors import PathMissingError, StagedSourceChangedError, StorageError
 from tempscope.model import StagedMethod
 from tempscope.protocols import Progress
-from tempscope.storages._copy import LINKS, STEP_DOWN, copy_bytes, reflink
+from tempscope.storages._copy import LINKS, REFLINKS, STEP_DOWN, copy_bytes, reflink
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._failure import storage_error
@@ -31,7 +31,7 @@ from tempscope.storages._staged import LinkedState, StagedOnDisk, digest_of, tor
 from tempscope.storages._walk import Walk
 
 
-__all__ = ["Linking", "link_at_once", "stage"]
+__all__ = ["Linking", "stage", "stage_at_once"]
 
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _LOOK = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -56,10 +56,11 @@ class Linking(NamedTuple):
 
 
 class _Came(NamedTuple):
-    """How one file came in, and how large it is."""
+    """How one file came in, how large it is, and the source's device and inode."""
 
     method: StagedMethod
     size: int
+    identity: tuple[int, int]
     linked: LinkedState | None = None
 
 
@@ -113,22 +114,33 @@ def stage(
     return _staged(source, path, came)
 
 
-def link_at_once(
-    source: Path, dir_fd: int, name: str, path: Path, linking: Linking | None
+def stage_at_once(
+    source: Path, dir_fd: int, name: str, path: Path, linking: Linking | None, *, reflinks: bool
 ) -> StagedOnDisk | None:
-    """Stage the file *source* by hard link, in three system calls; None if :func:`stage` has more to do."""
-    if linking is None or linking.by_content:
-        return None
+    """
+    Stage the file *source* by hard link, in three system calls, or by reflink.
+
+    Neither copies, so the caller may hold a lock meanwhile.
+
+    Args:
+        reflinks: Whether a reflink, which nobody reserves room for here, may be tried.
+
+    Returns:
+        None if :func:`stage` has more to do, or to say.
+    """
     text = os.fspath(source)
     try:
         status = os.lstat(text)
-        if (
-            not stat.S_ISREG(status.st_mode)
-            or status.st_size < linking.threshold
-            or not _link(None, text, dir_fd, name, status.st_dev)
-        ):
+        if not stat.S_ISREG(status.st_mode):
             return None
-        return _staged(source, path, _linked(dir_fd, name, linking))
+        if linking is not None and status.st_size >= linking.threshold:
+            if linking.by_content:
+                return None
+            if _link(None, text, dir_fd, name, status.st_dev):
+                return _staged(source, path, _linked(dir_fd, name, linking))
+        if not reflinks or (REFLINKS and REFLINKS.suspects(status.st_dev, os.fstat(dir_fd).st_dev)):
+            return None
+        return _staged(source, path, _duplicate(None, text, dir_fd, name, None, nullcontext, _refuse_to_copy))
     except OSError:
         # The other function knows the words.
         return None
@@ -141,6 +153,7 @@ def _staged(source: Path, path: Path, came: _Came) -> StagedOnDisk:
         method=came.method,
         bytes_saved=0 if came.method == "copy" else came.size,
         linked={} if came.linked is None else {"": came.linked},
+        identity=came.identity,
     )
 
 
@@ -211,11 +224,17 @@ def _linked(into: int, name: str, linking: Linking) -> _Came:
     except BaseException:
         _remove_if_there(name, into)
         raise
-    return _Came("hardlink", state.size, state)
+    return _Came("hardlink", state.size, (state.device, state.inode), state)
 
 
 def _duplicate(
-    from_fd: int | None, source: str, into: int, name: str, progress: Progress | None, reserve: Reserve
+    from_fd: int | None,
+    source: str,
+    into: int,
+    name: str,
+    progress: Progress | None,
+    reserve: Reserve,
+    copy: Callable[[int, int, Progress | None], object] = copy_bytes,
 ) -> _Came:
     with Descriptor.open(source, _READ, dir_fd=from_fd) as reading:
         status = os.fstat(reading.fd)
@@ -224,28 +243,36 @@ def _duplicate(
         mode = status.st_mode & 0o777 | 0o600
         with reserve(status.st_size), Descriptor.open(name, _CREATE, mode, dir_fd=into) as writing:
             try:
-                shared = _fill(reading.fd, writing, status, mode, progress)
+                shared = reflink(reading.fd, writing.fd)
+                if not shared:
+                    copy(reading.fd, writing.fd, progress)
+                _dress(writing, status, mode)
+                # A reflink is whole: it is atomic to writes (ioctl_ficlonerange(2)).
+                if not shared:
+                    _refuse_torn(status, reading.fd)
             except BaseException:
                 _remove_if_there(name, into)
                 raise
-    return _Came("reflink" if shared else "copy", status.st_size)
+    return _Came("reflink" if shared else "copy", status.st_size, (status.st_dev, status.st_ino))
 
 
-def _fill(
-    reading: int, writing: Descriptor, status: os.stat_result, mode: int, progress: Progress | None
-) -> bool:
-    shared = reflink(reading, writing.fd)
-    if not shared:
-        copy_bytes(reading, writing.fd, progress)
+def _refuse_to_copy(*_: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def _dress(writing: Descriptor, status: os.stat_result, mode: int) -> None:
+    """Give a filled file its *mode* and the times of *status*, and close it."""
     if stat.S_IMODE(os.fstat(writing.fd).st_mode) != mode:
         # The umask took something.
         os.fchmod(writing.fd, mode)
     os.utime(writing.fd, ns=(status.st_atime_ns, status.st_mtime_ns))
     writing.finish()
-    changed = LinkedState.of(status).differences(LinkedState.of(os.fstat(reading)))
+
+
+def _refuse_torn(before: os.stat_result, reading: int) -> None:
+    changed = LinkedState.of(before).differences(LinkedState.of(os.fstat(reading)))
     if changed:
         raise _Changed(changed)
-    return shared
 
 
 class _Changed(OSError):

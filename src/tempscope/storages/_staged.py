@@ -66,6 +66,7 @@ class StagedOnDisk:
     Lives until the scope closes; all threads of the job may use it.
     ``linked`` is the state of each file that came in by hard link, by its path below the staged
     directory; the path of a staged file is empty.
+    ``identity`` is the device and inode of what was read, where one file was.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class StagedOnDisk:
     method: StagedMethod
     bytes_saved: int = 0
     linked: Mapping[str, LinkedState] = attrs.field(factory=dict, repr=False)
+    identity: tuple[int, int] | None = attrs.field(default=None, repr=False)
 
     def verify(self) -> None:
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
 import os
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tempscope import LocalDiskStorage
 from tempscope.errors import (
     NameTakenError,
     PathMissingError,
@@ -26,7 +28,7 @@ from tempscope.storages._copy import copy_bytes, reflink
 from tempscope.storages._link import Linking
 from tempscope.storages._staged import StagedOnDisk
 
-from .conftest import as_nobody, in_child, needs_root
+from .conftest import as_nobody, in_child, needs_root, record_of
 
 
 @pytest.fixture(autouse=True)
@@ -75,8 +77,8 @@ def stage(
     linking = None if link_from is None else Linking(link_from, by_content=by_content)
     fd = os.open(area, os.O_RDONLY)
     try:
-        linked = _link.link_at_once(source, fd, name, area / name, linking) if at_once else None
-        return linked or _link.stage(source, fd, name, area / name, linking=linking, progress=progress)
+        now = _link.stage_at_once(source, fd, name, area / name, linking, reflinks=True) if at_once else None
+        return now or _link.stage(source, fd, name, area / name, linking=linking, progress=progress)
     finally:
         os.close(fd)
 
@@ -375,8 +377,34 @@ def test_what_a_device_cannot_is_tried_once(source, area, mocker, code, tries):
     """Row 32: what a file system never can is remembered; what it refused for this file is tried again."""
     ioctl = mocker.patch.object(_copy.fcntl, "ioctl", side_effect=OSError(code, "no"))
     for name in ("one", "two"):
-        assert stage(source, area, name, link_from=None).method == "copy"
+        assert stage(source, area, name, link_from=None, at_once=False).method == "copy"
     assert ioctl.call_count == tries
+
+
+def test_a_copy_is_made_once_where_reflinks_are_known_to_fail(source, area, mocker):
+    """What a device cannot is not tried by making the file, and taking it away again, each time."""
+    mocker.patch.object(_copy.fcntl, "ioctl", side_effect=OSError(errno.EOPNOTSUPP, "no"))
+    taken_away = mocker.spy(os, "unlink")
+    for name, times in (("one", 1), ("two", 1)):
+        assert stage(source, area, name, link_from=None).method == "copy"
+        assert taken_away.call_count == times
+
+
+def test_a_reflink_asks_for_room_like_a_copy(source, tmp_path, mocker):
+    """In a scope with a quota no reflink is made before there is room for it: later it may cost as much."""
+    ioctl, asked = mocker.patch.object(_copy.fcntl, "ioctl", return_value=0), []
+
+    @contextlib.contextmanager
+    def reserve(size: int) -> Iterator[None]:
+        asked.append((size, ioctl.call_count))
+        yield
+
+    with LocalDiskStorage(tmp_path / "base", sweep_on_start=False) as storage:
+        made = storage.open_area(record_of())
+        made.reserve_by(reserve)
+        assert made.take_in(source, "in", writable=False, progress=None).method == "reflink"
+        made.remove()
+    assert asked == [(6000, 0)]
 
 
 def test_a_reflink_without_room_is_raised(source, area, mocker):
