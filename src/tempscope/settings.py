@@ -21,7 +21,14 @@ from tempscope.errors import ConfigurationError
 from tempscope.policies.form import policy_from, policy_to
 from tempscope.policies.on_close import DeleteOnClose
 from tempscope.protocols import CleanupPolicy
-from tempscope.units import check_count, format_duration, format_size, parse_duration, parse_size
+from tempscope.units import (
+    check_count,
+    check_fraction,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
 
 
 if TYPE_CHECKING:
@@ -88,6 +95,13 @@ def _check_max_files(value: int | str | None) -> int | None:
 
 def _check_janitor_interval(value: timedelta | str) -> str:
     return "off" if value == "off" else format_duration(parse_duration(value, what="janitor_interval"))
+
+
+def _check_janitor_jitter(value: float | str) -> float:
+    number: object = value
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", value.strip()):
+        number = float(value)
+    return check_fraction(number, what="janitor_jitter")
 
 
 def _check_janitor_entries(value: int | str | None) -> int | None:
@@ -158,6 +172,9 @@ class Settings:
         threshold: From which size on inputs are hard-linked; smaller ones are copied; refused with
             another backend than ``"hardlink"``.
 
+        verify_content: Whether a hard-linked input is also compared by its content, which is then read
+            twice.
+
         quota: How many bytes the open scopes of one label may use together: text with a unit, or a
             number of bytes; None is no limit.
 
@@ -175,6 +192,8 @@ class Settings:
 
         janitor_interval: How long a started janitor waits from one pass to the next, or ``"off"`` for
             one pass only.
+
+        janitor_jitter: By which part of that the wait varies at random, from 0 to 1.
 
         janitor_entries, janitor_seconds, janitor_bytes_per_second: What one pass may cost, as in
             :class:`~tempscope.janitor.SweepBudget`; None is no bound.
@@ -194,12 +213,14 @@ class Settings:
     background_removal: bool = attrs.field(default=False, converter=_flag, validator=_is_flag)
     trust_locks: bool = attrs.field(default=False, converter=_flag, validator=_is_flag)
     threshold: str = attrs.field(default="0B", converter=_check_threshold)
+    verify_content: bool = attrs.field(default=False, converter=_flag, validator=_is_flag)
     quota: str | None = attrs.field(default=None, converter=_check_quota)
     max_bytes: int | None = attrs.field(default=None, converter=_check_max_bytes)
     max_files: int | None = attrs.field(default=None, converter=_check_max_files)
     spill: bool = attrs.field(default=True, converter=_flag, validator=_is_flag)
     spill_above: str | None = attrs.field(default=None, converter=_check_spill_above)
     janitor_interval: str = attrs.field(default="30m", converter=_check_janitor_interval)
+    janitor_jitter: float = attrs.field(default=0.1, converter=_check_janitor_jitter)
     janitor_entries: int | None = attrs.field(default=None, converter=_check_janitor_entries)
     janitor_seconds: float | None = attrs.field(default=None, converter=_check_janitor_seconds)
     janitor_bytes_per_second: int | None = attrs.field(default=None, converter=_check_janitor_rate)

@@ -33,6 +33,7 @@ __all__ = [
     "MAX_SECONDS",
     "DurationUnit",
     "check_count",
+    "check_fraction",
     "format_duration",
     "format_size",
     "parse_duration",
@@ -141,6 +142,18 @@ def check_count(value: object, *, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(f"{what} cannot be {_show(value)}: it must be a whole number, at least 1")
     return value
+
+
+def check_fraction(value: object, *, what: str) -> float:
+    """
+    Return *value* if it is a number from 0 to 1.
+
+    Raises:
+        ConfigurationError: If it is not; the message names *what*.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
+        raise ConfigurationError(f"{what} cannot be {_show(value)}: it must be a number from 0 to 1")
+    return float(value)
 
 
 def format_duration(seconds: float) -> str:

@@ -51,7 +51,13 @@ def _storage_of(settings: Any) -> StorageChoice:
             spill_to=providers.Callable(_disk_to_spill_to, settings.spill, disk.provider),
             spill_above=settings.spill_above,
         ),
-        hardlink=once(HardlinkStorage, base_dir=settings.base_dir, threshold=settings.threshold, **common),
+        hardlink=once(
+            HardlinkStorage,
+            base_dir=settings.base_dir,
+            threshold=settings.threshold,
+            verify_content=settings.verify_content,
+            **common,
+        ),
     )
 
 
@@ -70,6 +76,7 @@ def _janitor_of(
         partial(storage),
         partial(policy),
         interval=settings.janitor_interval,
+        jitter=settings.janitor_jitter,
         budget=SweepBudget(
             entries=settings.janitor_entries,
             seconds=settings.janitor_seconds,

@@ -31,7 +31,7 @@ from tempscope.policies import check_policy
 from tempscope.pressure import is_memory_pressure, relieve_memory
 from tempscope.protocols import CleanupPolicy, Clock, Listener, TempStorage
 from tempscope.storages import check_quotas
-from tempscope.units import parse_duration
+from tempscope.units import check_fraction, parse_duration
 
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Janitor:
         self._storages = _check_storages(storages)
         self._policy = _check_policy(policy)
         self._interval = None if interval == _OFF else parse_duration(interval, what="interval")
-        self._jitter = _check_jitter(jitter)
+        self._jitter = check_fraction(jitter, what="jitter")
         self._budget = budget or SweepBudget()
         self._listeners = check_listeners(listeners)
         self._clock = clock or SystemClock()
@@ -394,12 +394,6 @@ def _check_storages(given: Any) -> tuple[Source, ...]:
 
 def _check_policy(given: PolicySource) -> PolicySource:
     return given if given is None or _is_source(given) else check_policy(given)
-
-
-def _check_jitter(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
-        raise ConfigurationError(f"jitter cannot be {value!r}: it must be a number from 0 to 1")
-    return float(value)
 
 
 def _stop_all() -> None:

@@ -53,8 +53,13 @@ def test_there_is_one_janitor(tmp_path: Path) -> None:
 def test_it_goes_by_the_settings() -> None:
     """Interval and budget are those of the settings."""
     janitor = configured(
-        janitor_interval="1h", janitor_entries=5, janitor_seconds="1m", janitor_bytes_per_second="1MiB"
+        janitor_interval="1h",
+        janitor_jitter=0.5,
+        janitor_entries=5,
+        janitor_seconds="1m",
+        janitor_bytes_per_second="1MiB",
     ).janitor()
+    assert janitor._jitter == 0.5
     assert janitor._interval == 3600.0
     assert janitor._budget == SweepBudget(entries=5, seconds=60, bytes_per_second=1 << 20)
     assert configured(janitor_interval="off").janitor()._interval is None

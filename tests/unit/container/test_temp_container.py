@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from dependency_injector import containers, providers
 
 from tempscope.container import TempContainer, use_storage
-from tempscope.errors import ConfigurationError, NoOpenScopeError
+from tempscope.errors import ConfigurationError, NoOpenScopeError, StagedSourceChangedError
 from tempscope.policies import DeleteOnClose
 from tempscope.scopes import TempScopes
 from tempscope.settings import Settings
@@ -153,6 +154,18 @@ def test_the_disk_that_memory_spills_to_is_as_configured(tmp_path: Path) -> None
     }
     assert made == {"background_removal": True, "trust_locks": True, "sweep_on_start": False}
     assert disk.application == "cutter"
+
+
+def test_links_are_made_and_checked_as_set(tmp_path: Path) -> None:
+    """The hard-linking storage gets its threshold, and whether it compares content."""
+    source = tmp_path / "source"
+    source.write_bytes(b"theirs")
+    before = source.stat()
+    container = configured(backend="hardlink", base_dir=str(tmp_path), threshold="6B", verify_content=True)
+    with pytest.raises(StagedSourceChangedError, match="content"), container.scopes().open() as job:
+        assert job.stage(source).method == "hardlink"
+        source.write_bytes(b"forged")
+        os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_a_swapped_storage_asks_nothing_of_the_settings() -> None:
