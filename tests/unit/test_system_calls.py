@@ -146,6 +146,20 @@ def test_current_scope_asks_nothing(tmp_path: Path, unmeasured: dict[str, str]) 
     assert calls == {}
 
 
+@pytest.mark.parametrize(("files", "listings"), [(4, 0), (5, 10)])
+def test_closing_a_scope_with_few_files_lists_nothing(
+    tmp_path: Path, unmeasured: dict[str, str], files: int, listings: int
+) -> None:
+    """A scope that made a few files, and nothing else, is removed without its directory being read."""
+    measure = f"""
+        with scopes.open() as job:
+            for _ in range({files}): job.new_file()
+        """
+    calls = names(system_calls(tmp_path, unmeasured, "", measure))
+    assert calls["unlink"] == 10 * (files + 1)
+    assert calls.get("getdents64", 0) == 2 * listings
+
+
 @pytest.mark.parametrize("size", ["1 << 10", "10 << 30"])
 def test_staging_by_hard_link_is_three_calls(tmp_path: Path, unmeasured: dict[str, str], size: str) -> None:
     """A hard-linked input costs one link and two looks, at the source and at what was linked, at any size."""

@@ -43,6 +43,7 @@ from tempscope.storages._token import new_token
 
 __all__ = ["LocalArea"]
 
+_FEW = 4
 _ONE_REMOVED = Removal(removed=1)
 _NOTHING = Removal()
 _NO_NAMES = ("", ".", "..")
@@ -84,6 +85,9 @@ class LocalArea(AreaSharing):
                     os.chmod(name, 0o600, dir_fd=self._descriptor.fd)
             except OSError as error:
                 self._once_more(error, name, lambda: any(map(_close, map(self._open(), (name,)))))
+            likely = self._likely
+            if likely is not None:
+                self._likely = (*likely, name) if len(likely) < _FEW else None
             return self._path_of(name)
 
     def create_dir(self, name: str) -> Path:
@@ -378,7 +382,9 @@ class LocalArea(AreaSharing):
             instance.check()
         except LeaseLostError as error:
             return Removal(skipped=1, entries=(Entry(self._path, "skipped", str(error), error.errno),))
-        removal = self._storage._discard(instance, self._name, self._identity, self._let_go())
+        removal = self._storage._discard(
+            instance, self._name, self._identity, self._let_go(), self._likely or ()
+        )
         if removal.failed:
             # Out of reach of whoever still writes by name, and of this process's lifetime.
             self._move_to_trash(instance)

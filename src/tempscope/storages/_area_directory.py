@@ -54,6 +54,7 @@ class AreaDirectory(ABC):
         "_home",
         "_identity",
         "_instance",
+        "_likely",
         "_lock",
         "_name",
         "_path",
@@ -75,6 +76,8 @@ class AreaDirectory(ABC):
         self._home: Path | None = None
         self._identity = (0, 0)
         self._descriptor = Descriptor()
+        # What is probably all there is in it; None once that is too much to remember.
+        self._likely: tuple[str, ...] | None = ()
         self._create: Callable[[str], int] | None = None
         self._reserve: Callable[[int], AbstractContextManager[None]] | None = None
 
@@ -121,14 +124,14 @@ class AreaDirectory(ABC):
         try:
             instance.journal.add_area(name, self._record)
             # The umask may have changed since the instance was made; here it shows at no cost.
-            descriptor, instance.strips_owner_bits = make_directory(instance.fd, name)
+            descriptor, identity, instance.strips_owner_bits = make_directory(instance.fd, name)
         except (OSError, ValueError) as error:
             instance.journal.drop_area(name)
             instance.check()
             raise self._not_made(error, instance) from error
         self._storage._began(self)
         self._name, self._path = name, f"{instance.path}/{name}"
-        self._identity = identity_of(descriptor.fd)
+        self._identity = identity
         self._instance = instance
         self._adopt(descriptor)
         instance.note_opened(self)

@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -56,6 +56,7 @@ def remove_entry(
     *,
     expected: tuple[int, int] | None = None,
     held: Descriptor | None = None,
+    likely: Sequence[str] = (),
     budget: int = BUDGET,
     pace: Pace | None = None,
 ) -> Removal:
@@ -73,6 +74,8 @@ def remove_entry(
 
         held: An open descriptor of what is expected, which spares opening it; closed afterwards.
 
+        likely: Names of files that are probably all there is in the directory, which spares listing it.
+
         budget: How many entries to handle at most; calling again goes on.
 
         pace: Asked after each part whether to go on; if not, the rest counts as one thing skipped.
@@ -81,7 +84,7 @@ def remove_entry(
         What went and what did not; a missing *name* is simply not counted.
     """
     walk = _Walk(budget, pace=pace)
-    walk.run(_Level("", _Borrowed(dir_fd), only=name, expected=expected, held=held))
+    walk.run(_Level("", _Borrowed(dir_fd), only=name, expected=expected, held=held, likely=likely))
     return walk.result()
 
 
@@ -103,6 +106,8 @@ class _Level:
     only: str | None = None
     expected: tuple[int, int] | None = None
     held: Descriptor | None = None
+    likely: Sequence[str] = ()
+    guessed: bool = False
     subdirectories: list[str] = attrs.Factory(list)
     listed: bool = False
     more: bool = False
@@ -184,6 +189,11 @@ class _Walk:
         if level.only is not None:
             self._look_at(level, fd, level.only)
             return
+        if level.guessed:
+            self._remove_likely(level, fd)
+            # What cannot be emptied without being listed is listed, for the rest.
+            if not level.stuck:
+                return
         try:
             with os.scandir(fd) as entries:
                 self._sift(level, fd, entries)
@@ -192,6 +202,16 @@ class _Walk:
                 level.more = True
             elif error.errno != errno.ENOENT:
                 self._report(level, "", "failed", error)
+
+    def _remove_likely(self, level: _Level, fd: int) -> None:
+        for name in level.likely:
+            try:
+                size = _freed(os.stat(name, dir_fd=fd, follow_symlinks=False))
+            except FileNotFoundError:
+                continue
+            except OSError:
+                size = 0
+            self._unlink(level, fd, name, size)
 
     def _sift(self, level: _Level, fd: int, entries: Iterable[os.DirEntry[str]]) -> None:
         """Unlink what is no directory and note what is one: the loop that decides how long all takes."""
@@ -253,7 +273,10 @@ class _Walk:
         if len(self.levels) > _KEPT_LEVELS:
             current.close()
             level.descriptor = None
-        self.levels.append(_Level(name, child, _identity(status), _allocated(status)))
+        below = _Level(name, child, _identity(status), _allocated(status))
+        if level.likely:
+            below.likely, below.guessed, level.likely = level.likely, True, ()
+        self.levels.append(below)
         return child
 
     def _go_up(self, level: _Level, current: Descriptor) -> Descriptor | None:
@@ -374,8 +397,10 @@ class _Walk:
                 if error.errno in _NOT_A_DIRECTORY:
                     self._unlink(parent, fd, level.name, 0)
                     return
-                if error.errno in _NOT_EMPTY and parent.rounds < _ROUNDS - 1:
+                if error.errno in _NOT_EMPTY and (level.guessed or parent.rounds < _ROUNDS - 1):
                     parent.again = True
+                    # What was only guessed at was not listed yet.
+                    parent.rounds -= level.guessed
                     return
                 if error.errno in _DENIED and self._repair(parent, fd):
                     continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import NamedTuple
 
 import attrs
 
@@ -166,16 +167,24 @@ def make_private_directory(dir_fd: int, name: str, *, exist_ok: bool = False) ->
         OSError: ``EEXIST`` if it is there already (unless *exist_ok*), else the system's.
     """
     try:
-        return make_directory(dir_fd, name)[0]
+        return make_directory(dir_fd, name).descriptor
     except FileExistsError:
         if not exist_ok:
             raise
         return open_directory(name, dir_fd=dir_fd)
 
 
-def make_directory(dir_fd: int, name: str) -> tuple[Descriptor, bool]:
+class MadeDirectory(NamedTuple):
+    """A directory that was just made, open; what it is; and whether the umask had taken some of its mode."""
+
+    descriptor: Descriptor
+    identity: tuple[int, int]
+    stripped: bool
+
+
+def make_directory(dir_fd: int, name: str) -> MadeDirectory:
     """
-    Make the directory *name*, mode 0700 whatever the umask; return it, and whether that took some.
+    Make the directory *name*, mode 0700 whatever the umask.
 
     Raises:
         OSError: ``EEXIST`` if it is there already, else the system's.
@@ -196,7 +205,7 @@ def _take_back(dir_fd: int, name: str) -> None:
         pass
 
 
-def _open_made(dir_fd: int, name: str) -> tuple[Descriptor, bool]:
+def _open_made(dir_fd: int, name: str) -> MadeDirectory:
     stripped = False
     try:
         descriptor = open_directory(name, dir_fd=dir_fd)
@@ -206,10 +215,11 @@ def _open_made(dir_fd: int, name: str) -> tuple[Descriptor, bool]:
         if not stripped:
             raise
         descriptor = open_directory(name, dir_fd=dir_fd)
-    if stat.S_IMODE(os.fstat(descriptor.fd).st_mode) != 0o700:
+    status = os.fstat(descriptor.fd)
+    if stat.S_IMODE(status.st_mode) != 0o700:
         stripped = True
         os.fchmod(descriptor.fd, 0o700)
-    return descriptor, stripped
+    return MadeDirectory(descriptor, (status.st_dev, status.st_ino), stripped)
 
 
 def _check_own(path: str, descriptor: Descriptor) -> tuple[int, int]:

@@ -364,19 +364,26 @@ class LocalDiskStorage:
     def _ended(self, area: AreaDirectory) -> None:
         self._areas.discard(area)
 
-    def _discard(self, instance: Instance, name: str, identity: tuple[int, int], held: Descriptor) -> Removal:
+    def _discard(
+        self,
+        instance: Instance,
+        name: str,
+        identity: tuple[int, int],
+        held: Descriptor,
+        likely: Sequence[str],
+    ) -> Removal:
         """Remove an area of *instance* if it still is what it was: at once, or by a rename and a thread."""
         from tempscope.storages._background import BackgroundRemoval
         from tempscope.storages._instance import is_named
 
         if not self._background_removal or not is_named(instance.fd, name, identity):
-            return _remove_now(instance, name, identity, held)
+            return _remove_now(instance, name, identity, held, likely)
         trash = f"t-{new_token()}"
         try:
             os.rename(name, trash, src_dir_fd=instance.fd, dst_dir_fd=instance.root.fd)
         except OSError:
             # A full or read-only disk may refuse the rename; removing needs no room.
-            return _remove_now(instance, name, identity, held)
+            return _remove_now(instance, name, identity, held, likely)
         held.close()
         with self._lock:
             if self._background is None:
@@ -392,10 +399,14 @@ def _limit_of(storage: LocalDiskStorage, max_bytes: int | str) -> Limit:
     return limit_of_storage(storage, max_bytes)
 
 
-def _remove_now(instance: Instance, name: str, identity: tuple[int, int], held: Descriptor) -> Removal:
+def _remove_now(
+    instance: Instance, name: str, identity: tuple[int, int], held: Descriptor, likely: Sequence[str]
+) -> Removal:
     from tempscope.storages._delete import remove_entry
 
-    removal = remove_entry(instance.fd, name, expected=identity, held=None if held.closed else held)
+    removal = remove_entry(
+        instance.fd, name, expected=identity, held=None if held.closed else held, likely=likely
+    )
     if removal == Removal():
         _log.warn("a scope's directory was removed by somebody else", token=instance.token)
     return removal

@@ -831,6 +831,111 @@ def test_something_else_by_that_name_is_left_alone(tmp_path, top, port):
     assert (place / "a" / "b" / "c" / "3").exists()
 
 
+# -- what is probably in it
+
+
+def removed_as_guessed(top: int, place: Path, *likely: str) -> Removal:
+    """Remove *place* as an area does that knows what it made."""
+    status = place.lstat()
+    return remove_entry(top, place.name, expected=(status.st_dev, status.st_ino), likely=likely)
+
+
+def test_what_is_known_to_be_there_goes_without_being_listed(tmp_path, top, mocker):
+    """A directory with nothing but the files that were made in it goes without a listing; all is counted."""
+    place = tmp_path / "x"
+    place.mkdir()
+    (place / "file").write_bytes(b"x" * 100_000)
+    (place / "linked").write_bytes(b"x" * 100_000)
+    os.link(place / "linked", tmp_path / "other name")
+    blocks = place.stat().st_blocks + (place / "file").stat().st_blocks
+    listed = mocker.spy(os, "scandir")
+    assert removed_as_guessed(top, place, "file", "gone already", "linked") == Removal(
+        removed=3, removed_bytes=blocks * 512
+    )
+    assert listed.call_count == 0
+    assert not place.exists()
+
+
+def test_what_was_not_known_to_be_there_goes_too(tmp_path, top, canary):
+    """Where there is more, or a directory or link has a file's name, all goes and nothing else."""
+    place = tree(tmp_path / "x")
+    (place / "file").touch()
+    (place / "link").symlink_to(canary)
+    removal = removed_as_guessed(top, place, "file", "a", "link")
+    assert (removal.removed, removal.complete) == (10, True)
+    assert not place.exists()
+
+
+def test_a_wrong_guess_costs_no_round(tmp_path, top, mocker):
+    """Row 53: a late file is met after a wrong guess as often as after a listing."""
+    place = tree(tmp_path / "x")
+    rmdir, late = os.rmdir, ["x"] * (_delete._ROUNDS - 1)
+
+    def hooked(name: str, *, dir_fd: int) -> None:
+        if name in late and not (place / "a").exists():
+            late.remove(name)
+            os.close(os.open(f"{name}/late", os.O_CREAT, dir_fd=dir_fd))
+        rmdir(name, dir_fd=dir_fd)
+
+    mocker.patch.object(os, "rmdir", hooked)
+    assert removed_as_guessed(top, place, "file").complete
+    assert late == []
+
+
+def test_an_error_of_what_is_likely_there_is_told_and_the_rest_goes(tmp_path, top, mocker):
+    """P4: an error of unlinking is told once also where nothing is listed; the rest goes all the same."""
+    place = tree(tmp_path / "x")
+    (place / "file").touch()
+    unlink, errors = os.unlink, [OSError(errno.EIO, "broken")]
+
+    def hooked(name: str, *, dir_fd: int) -> None:
+        if errors:
+            raise errors.pop()
+        unlink(name, dir_fd=dir_fd)
+
+    mocker.patch.object(os, "unlink", hooked)
+    assert [(e.path, e.errno) for e in removed_as_guessed(top, place, "file").entries] == [
+        ("x/file", errno.EIO)
+    ]
+    assert os.listdir(place) == ["file"]
+
+
+def test_an_error_of_removing_what_is_known_is_told(tmp_path, top, mocker):
+    """P4: an error of removing the emptied directory is told once."""
+    place = tmp_path / "x"
+    place.mkdir()
+    (place / "file").touch()
+    mocker.patch.object(os, "rmdir", side_effect=OSError(errno.EIO, "broken"))
+    assert [e.errno for e in removed_as_guessed(top, place, "file").entries] == [errno.EIO]
+    assert os.listdir(place) == []
+
+
+def test_what_cannot_be_looked_at_goes_and_counts_nothing(tmp_path, top, mocker):
+    """A file that is known and cannot be looked at is removed, and counts no bytes."""
+    place = tmp_path / "x"
+    place.mkdir()
+    (place / "file").write_bytes(b"x" * 100_000)
+    blocks, look = place.stat().st_blocks, os.stat
+
+    def hooked(name: str, **options: Any) -> os.stat_result:
+        if name == "file":
+            raise OSError(errno.EIO, "broken")
+        return look(name, **options)
+
+    mocker.patch.object(os, "stat", hooked)
+    assert removed_as_guessed(top, place, "file") == Removal(removed=2, removed_bytes=blocks * 512)
+
+
+def test_another_directory_is_not_taken_for_what_is_known(tmp_path, top, port):
+    """Security rule 4: files by the same names in a directory that was put in its place stay."""
+    place = tmp_path / "x"
+    place.mkdir()
+    (place / "file").touch()
+    port.before_opening(1, swap(place, lambda path: (path.mkdir(), (path / "file").touch())))
+    assert [entry.kind for entry in removed_as_guessed(top, place, "file").entries] == ["skipped"]
+    assert (place / "file").exists()
+
+
 # -- errors of the system
 
 
