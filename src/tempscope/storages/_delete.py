@@ -216,7 +216,7 @@ class _Walk:
     def _sift(self, level: _Level, fd: int, entries: Iterable[os.DirEntry[str]]) -> None:
         """Unlink what is no directory and note what is one: the loop that decides how long all takes."""
         stuck, subdirectories, unlink = level.stuck, level.subdirectories, os.unlink
-        removed, files = 0, self.files
+        removed, files, stop = 0, self.files, self.budget - self.pause_at
         try:
             for entry in entries:
                 name = entry.name
@@ -226,6 +226,7 @@ class _Walk:
                 try:
                     if _is_directory(entry):
                         subdirectories.append(name)
+                        stop = removed if len(subdirectories) >= _SUBDIRECTORIES_AT_ONCE else stop
                     else:
                         files += 1
                         if files <= _EXACTLY:
@@ -238,7 +239,8 @@ class _Walk:
                             self.removed_bytes += size
                 except OSError as error:
                     self._unlink(level, fd, name, size, error)
-                if len(subdirectories) >= _SUBDIRECTORIES_AT_ONCE or removed >= self.budget - self.pause_at:
+                    stop = self.budget - self.pause_at
+                if removed >= stop:
                     level.more = True
                     return
         finally:
