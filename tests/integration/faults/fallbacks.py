@@ -160,7 +160,7 @@ FALLBACKS = (
     ),
     Fallback(
         "newfstatat",
-        r'"(a\d+|own|part|leaf|twig|holes|evidence|source|work|tempscope_\d.*|journal|owner)", .*NOFOLLOW\)',
+        r'"(a\d+|own|part|leaf|twig|link|holes|evidence|source|work|tempscope_\d.*|journal|owner)", .*NOFOLLOW\)',
         "what cannot be looked at counts no bytes",
     ),
     # -- Python and the kernel
