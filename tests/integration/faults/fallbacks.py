@@ -160,7 +160,8 @@ FALLBACKS = (
     ),
     Fallback(
         "newfstatat",
-        r'"(a\d+|own|part|leaf|twig|link|holes|evidence|source|work|tempscope_\d.*|journal|owner)", .*NOFOLLOW\)',
+        r'"(a\d+|own|part|leaf|twig|link|holes|evidence|source|work|tempscope_\d.*|journal|owner)", '
+        r".*NOFOLLOW\)",
         "what cannot be looked at counts no bytes",
     ),
     # -- Python and the kernel
