@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import itertools
 import logging
 import os
 import pickle
@@ -36,6 +37,13 @@ from tempscope.testing import RecordingStorage
 
 KIB, MIB = 1024, 1024 * 1024
 LIMITS = ["1MiB", MIB, str(MIB)]
+
+
+@pytest.fixture(autouse=True)
+def eager(mocker: MockerFixture) -> None:
+    """Every call measures, however busy the machine, and whatever others free on the disk meanwhile."""
+    mocker.patch.object(_quota, "_SHARE", 0)
+    mocker.patch.object(_quota, "monotonic", side_effect=itertools.count().__next__)
 
 
 @pytest.fixture
