@@ -5,7 +5,8 @@ Paths outside the scope that were registered to be deleted with it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tempscope import _log
@@ -39,8 +40,13 @@ class OutsidePaths:
         # path's own text there is no other.
         self._paths: dict[str, str] = {}
 
-    def register(self, file: Path) -> None:
-        """Remember *file*, and write it down where the storage can, before returning."""
+    def register(self, file: Path, sources: Container[tuple[int, int]] = ()) -> None:
+        """
+        Remember *file*, and write it down where the storage can, before returning.
+
+        Of the *sources*, the device and inode of each staged one, the journal is not told: they stay, and
+        a sweep does not know that.
+        """
         path = os.fspath(file)
         if os.path.dirname(path) == path:
             raise ForeignPathError(
@@ -51,7 +57,8 @@ class OutsidePaths:
         if isinstance(area, OutsidePathJournal):
             # Kept: paths are written off when the scope is closed already, and gives no area any more.
             self._journal = area
-            area.note_outside(file, identity)
+            if _inode_of(Identity.parse(identity)) not in sources:
+                area.note_outside(file, identity)
         self._paths[path] = identity
         _log.debug("outside path registered", path=path)
 
@@ -70,14 +77,33 @@ class OutsidePaths:
         _log.debug("outside path unregistered", path=path)
         return True
 
-    def described(self, protected: Iterable[tuple[int, int]] = ()) -> dict[str, str]:
-        """Return them as text, each with its identity, but for the *protected*, which stay anyway."""
-        sources = set(protected)
-        return {
-            path: text
-            for path, text in self._paths.items()
-            if not sources or _inode_of(Identity.parse(text)) not in sources
-        }
+    @contextmanager
+    def sparing(self, inode: tuple[int, int]) -> Iterator[None]:
+        """Take what has that *inode* out of the journal, while and after it is staged; not if that fails."""
+        journal, start = self._journal, "{}:{}:".format(*inode)
+        spared = [path for path, text in list(self._paths.items()) if text.startswith(start)]
+        if journal is None or not spared:
+            yield
+            return
+        for path in spared:
+            journal.forget_outside(Path(path))
+        try:
+            yield
+        except BaseException:
+            for path in spared:
+                with suppress(StorageError):
+                    journal.note_outside(Path(path), self._paths[path])
+            raise
+
+    def drop(self, sources: Container[tuple[int, int]]) -> None:
+        """Forget those that are among the *sources*, which stay anyway."""
+        for path, text in list(self._paths.items()):
+            if _present(path, text) in sources:
+                self.unregister(path)
+
+    def described(self) -> dict[str, str]:
+        """Return them as text, each with its identity."""
+        return dict(self._paths)
 
     def take_up(self, area: TempArea, described: Mapping[str, str]) -> None:
         """Go on with paths that another process registered, and that *area* tells already."""
@@ -88,24 +114,31 @@ class OutsidePaths:
         """
         Delete them one by one, newest first, and tell of each.
 
-        One that was interrupted is still registered; one that fails does not stop the rest, and stays
-        in the journal for the sweep.
+        One that was interrupted, or failed, is still registered, and in the journal for the sweep; it does
+        not stop the rest.
 
         Args:
             protected: Device and inode of each staged source, which stays.
         """
-        sources = set(protected)
-        while True:
-            try:
-                path, text = self._paths.popitem()
-            except KeyError:
-                return
-            try:
-                removal = _remove(path, Identity.parse(text), sources)
-            except BaseException:
-                self._paths[path] = text
-                raise
-            yield removal if removal.failed else removal + self._write_off(path)
+        sources, failed = set(protected), dict[str, str]()
+        try:
+            while True:
+                try:
+                    path, text = self._paths.popitem()
+                except KeyError:
+                    return
+                try:
+                    removal = _remove(path, Identity.parse(text), sources)
+                except BaseException:
+                    failed[path] = text
+                    raise
+                if not removal.failed:
+                    removal += self._write_off(path)
+                if removal.failed:
+                    failed[path] = text
+                yield removal
+        finally:
+            self._paths.update(failed)
 
     def _write_off(self, path: str) -> Removal:
         try:
@@ -116,6 +149,14 @@ class OutsidePaths:
             entry = Entry(escape(path), "failed", f"it is still in the journal: {error}", error.errno)
             return Removal(failed=1, entries=(entry,))
         return Removal()
+
+
+def _present(path: str, text: str) -> tuple[int, int] | None:
+    """Return the inode that was registered; of what was not there then, the one that is there now."""
+    try:
+        return _inode_of(Identity.parse(text) if text else identify(path))
+    except OSError:
+        return None
 
 
 def _inode_of(identity: Identity | None) -> tuple[int, int] | None:

@@ -386,6 +386,8 @@ class Scope:
         fresh = type(self).__new__(type(self))
         fresh._standalone = True
         fresh._begin(self._storage, self._policy, self._name, self._prefix)
+        # The per-file blocks that the child inherited are not those of this beginning.
+        fresh._generation = self._generation + 1
         _open_scopes.forget(fresh)
         # In one step: other threads of the child look at this object without a lock.
         self.__dict__ = dict(fresh.__dict__)

@@ -64,7 +64,10 @@ def detach(scope: Scope, ttl: timedelta | str) -> str:
             raise UnsupportedError(f"{scope._storage!r} cannot hand scopes over: work in one process")
         waits = Verdict(True, "it was handed over and not taken in its time", for_seconds=seconds)
         record = attrs.evolve(scope._record(), closed=_CLOCK.now(), verdict=waits)
-        outside = {} if scope._outside is None else scope._outside.described(scope._sources or ())
+        outside = {}
+        if scope._outside is not None:
+            scope._outside.drop(scope._sources or ())
+            outside = scope._outside.described()
         try:
             token = area.hand_over(record, outside, scope._staged or ())
         except BaseException:

@@ -10,6 +10,7 @@ import itertools
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -42,6 +43,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _DEFAULT_POLICY = DeleteOnClose()
 _NAME_ATTEMPTS = 1_000
+_NOTHING_TO_SPARE = nullcontext()
 _PLAIN_PATH = type(Path())
 _STAGED_NAME_CHARACTERS = 60
 
@@ -296,16 +298,27 @@ class TempFileManager(Scope):
         """
         area = self._usable_area()
         path = _as_source(source)
-        if name is None:
-            staged = self._stage_by_own_name(area, path, writable, progress)
-        else:
-            self._check_not_reserved(check_name(name))
-            staged = area.take_in(path, name, writable=writable, progress=progress)
-        with self._lock:
-            self._remember_staged(staged)
+        with _NOTHING_TO_SPARE if self._outside is None else self._sparing(path):
+            if name is None:
+                staged = self._stage_by_own_name(area, path, writable, progress)
+            else:
+                self._check_not_reserved(check_name(name))
+                staged = area.take_in(path, name, writable=writable, progress=progress)
+            with self._lock:
+                self._remember_staged(staged)
         _log.debug("file staged", scope=self._shown, how=staged.method, bytes_saved=staged.bytes_saved)
         self._tell("staged", path=staged.path, source=staged.source, reason=staged.method)
         return staged
+
+    def _sparing(self, source: Path) -> AbstractContextManager[None]:
+        """Keep a sweep from deleting *source*, which may be registered for deletion, too."""
+        try:
+            # What is staged is what a link leads to.
+            status = source.stat()
+        except OSError:
+            return _NOTHING_TO_SPARE
+        assert self._outside is not None
+        return self._outside.sparing((status.st_dev, status.st_ino))
 
     def _remember_staged(self, staged: StagedFile) -> None:
         if staged.method == "hardlink":
@@ -466,7 +479,7 @@ class TempFileManager(Scope):
                 from tempscope._outside_paths import OutsidePaths
 
                 self._outside = OutsidePaths(self._area_to_empty)
-            self._outside.register(path)
+            self._outside.register(path, self._sources or ())
         self._hold_if_alone()
 
     def unregister_file(self, file_path: str | os.PathLike[str]) -> None:

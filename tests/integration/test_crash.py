@@ -265,6 +265,47 @@ def test_unregistered_files_stay(base: Path, outside: Path, owners: list[Owner])
     assert os.listdir(outside) == ["file"]
 
 
+@pytest.mark.parametrize(
+    "then",
+    [
+        "scope.stage(source)",
+        "scope.register_file(source); scope.stage(source, writable=True)",
+        "scope.stage(source); scope.register_file(source)",
+        "os.symlink(source, source + '-link'); scope.stage(source + '-link')",
+    ],
+)
+def test_a_registered_file_that_is_staged_stays(
+    base: Path, outside: Path, owners: list[Owner], then: str
+) -> None:
+    """
+    A sweep deletes no source of a staged file, as the scope would not have, in whatever order it was told.
+
+    DESIGN 7: the source is never harmed.
+    """
+    source = outside / "file"
+    program = f"source = {str(source)!r}; {then}; {DEATHS['SIGKILL']}"
+    start(owners, base, outside, program).process.wait()
+    assert sweep(base).removed
+    assert source.read_bytes() == b"file"
+    assert not (outside / "replaced").exists()
+
+
+def test_a_registered_file_that_could_not_be_staged_goes(
+    base: Path, outside: Path, owners: list[Owner]
+) -> None:
+    """What was registered, and failed to be staged, is deleted after a death as if nobody had tried."""
+    source = str(outside / "file")
+    lines = [
+        "scope.new_file(name='taken')",
+        f"try: scope.stage({source!r}, name='taken')",
+        f"except OSError: {DEATHS['SIGKILL']}",
+    ]
+    then = f"\n{' ' * 8}".join(lines)
+    start(owners, base, outside, then).process.wait()
+    assert sweep(base).removed
+    assert not (outside / "file").exists()
+
+
 @pytest.mark.parametrize("stop", [False, True])
 def test_the_living_are_left_alone(base: Path, outside: Path, owners: list[Owner], stop: bool) -> None:
     """P1, L7, row 80: a living owner's scope stays, also while it is stopped, whatever sweeps."""

@@ -148,6 +148,25 @@ def test_a_process_that_hands_over_may_end(base: Path, scopes: TempScopes) -> No
     assert under_root(base, "d-") == []
 
 
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_source_that_was_registered_too_stays(
+    base: Path, on_disk: TempScopes, tmp_path: Path, existed: bool
+) -> None:
+    """A staged source survives a hand-over, the next owner's close and a sweep, though it is registered."""
+    source = tmp_path / "source"
+    if existed:
+        source.write_text("theirs")
+    manager = on_disk.open("job")
+    manager.register_file(source)
+    source.write_text("theirs")
+    manager.stage(source, writable=True)
+    on_disk.attach(manager.detach()).close()
+    on_disk.storage.close()  # type: ignore[attr-defined]
+    sweep(base)
+
+    assert source.read_text() == "theirs"
+
+
 def test_the_manager_is_closed_without_asking_the_policy(base: Path, scopes: TempScopes) -> None:
     """Handing over closes the manager, whose paths are void; a policy that keeps all does not keep this."""
     manager = scopes.open("job", policy=KeepAll())

@@ -230,6 +230,30 @@ def test_a_standalone_manager_starts_anew(program: Program) -> None:
     )
 
 
+def test_a_block_of_the_parent_ends_quietly_in_a_child_that_started_anew(program: Program) -> None:
+    """A child that goes on with a standalone manager leaves its parent's blocks, and files, alone."""
+    check(
+        program,
+        """
+        job = TempFileManager("x_", base)
+        with job.create_temp_file() as path:
+            block = job.create_temp_file()
+            other = block.__enter__()
+
+            def work():
+                job.new_file()
+                block.__exit__(None, None, None)
+                job.close()
+                return path.exists(), other.exists()
+
+            assert forked(work) == "(True, True)", forked(work)
+            block.__exit__(None, None, None)
+        assert not path.exists() and not other.exists()
+        job.close()
+        """,
+    )
+
+
 def test_a_standalone_manager_starts_anew_once(program: Program) -> None:
     """Threads of the child that use it first, at once, share one new beginning."""
     check(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from tempscope.errors import (
     CleanupFailed,
@@ -23,7 +24,7 @@ from tempscope.errors import (
     UnsupportedError,
 )
 from tempscope.manager import TempFileManager
-from tempscope.model import Removal, Usage
+from tempscope.model import Entry, Removal, Usage
 from tempscope.policies import KeepAll, KeepOnFailure
 from tempscope.scopes import TempScopes
 from tempscope.storages import HardlinkStorage, LocalDiskStorage
@@ -599,6 +600,27 @@ def test_a_staged_source_is_never_deleted(scopes: TempScopes, tmp_path: Path) ->
     assert [(entry.kind, entry.reason) for entry in job.report.entries] == [
         ("kept", "it is the source of a staged file")
     ]
+
+
+def test_a_path_that_failed_is_still_registered(
+    scopes: TempScopes, tmp_path: Path, mocker: MockerFixture
+) -> None:
+    """What a clean-up could not delete can be taken back, or is deleted by the close."""
+    from tempscope import _outside_paths
+
+    back, later = tmp_path / "back", tmp_path / "later"
+    for path in (back, later):
+        path.touch()
+    failing = Removal(failed=1, entries=(Entry("it", "failed", "not now"),))
+    with scopes.open() as job:
+        job.register_file(back)
+        job.register_file(later)
+        refusing = mocker.patch.object(_outside_paths, "remove_outside", return_value=failing)
+        assert job.cleanup_all().failed == 2
+        mocker.stop(refusing)
+        job.unregister_file(back)
+    assert job.report is not None and job.report.complete
+    assert (back.exists(), later.exists()) == (True, False)
 
 
 def test_an_outside_path_that_cannot_be_looked_at(

@@ -134,10 +134,19 @@ class LocalArea(AreaSharing):
             if staged is not None:
                 return staged
             own = self._own_copy()
-        with own:
-            return stage(
-                source, own.fd, name, path, linking=linking, progress=progress, reserve=self._reserve
-            )
+        try:
+            with own:
+                staged = stage(
+                    source, own.fd, name, path, linking=linking, progress=progress, reserve=self._reserve
+                )
+        except OSError as error:
+            if self._state != "open":
+                raise self._is_closed() from error
+            raise
+        if self._state != "open":
+            # Another thread closed the scope, and what was made is gone, or kept under another name.
+            raise self._is_closed()
+        return staged
 
     def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:
         """Ask *reserve* before a copy is written."""
@@ -210,35 +219,36 @@ class LocalArea(AreaSharing):
         text = os.fspath(path)
         with self._lock:
             if self._state != "open":
-                raise ScopeClosedError(
-                    f"the scope is closed: its files were {self._state}", scope=self._label()
-                )
+                raise self._is_closed()
             own, _, name = text.rpartition("/")
             if own == self._path and name not in _NO_NAMES:
                 if self._create is None:
                     self._open()
-                return self._delete_direct(name)
-            if text == self._path and text:
-                return self._empty()
+                removal = self._unlink(name)
+                if removal is not None:
+                    return removal
+                # A whole directory may take long: without the lock, which every call of the job needs.
+                parent = _Parent(with_reserve(self._own_copy), name)
+            elif text == self._path and text:
+                parent = _Parent(self._own_copy(), "")
+            else:
+                parent = None
         try:
-            parent = self._parent_of(path)
+            parent = parent or self._parent_of(path)
         except PathMissingError:
             return _NOTHING
         with parent as (fd, name):
-            return remove_entry(fd, name)
+            return remove_entry(fd, name) if name else remove_contents(fd)
 
-    def _empty(self) -> Removal:
-        with self._own_copy() as own:
-            return remove_contents(own.fd)
-
-    def _delete_direct(self, name: str) -> Removal:
+    def _unlink(self, name: str) -> Removal | None:
+        """Remove the file *name*; None if it takes more than that."""
         try:
             os.unlink(name, dir_fd=self._descriptor.fd)
         except FileNotFoundError:
             return _NOTHING
         except OSError as error:
             self._came_back(error)
-            return remove_entry(self._descriptor.fd, name)
+            return None
         return _ONE_REMOVED
 
     def _parent_of(self, path: Path) -> _Parent:

@@ -99,7 +99,7 @@ class AreaDirectory(ABC):
     def _open(self) -> Callable[[str], int]:
         """Have the directory open; the caller holds the lock."""
         if self._state != "open":
-            raise ScopeClosedError(f"the scope is closed: its files were {self._state}", scope=self._label())
+            raise self._is_closed()
         if self._instance is None:
             self._make()
         elif self._create is None:
@@ -249,6 +249,9 @@ class AreaDirectory(ABC):
         return storage_error(
             error, f"{escape(name)!r} cannot be {verb}", path=f"{self._path}/{name}", scope=self._label()
         )
+
+    def _is_closed(self) -> ScopeClosedError:
+        return ScopeClosedError(f"the scope is closed: its files were {self._state}", scope=self._label())
 
     def _lost(self, error: BaseException | None) -> LeaseLostError:
         return LeaseLostError(

@@ -378,10 +378,17 @@ def read_journal(dir_fd: int, name: str = JOURNAL) -> JournalContent:
 
 
 def lines_of(fd: int) -> Iterator[bytes]:
-    """Read the file *fd* line by line, none longer than a record; a torn one is empty."""
+    """
+    Read the file *fd* line by line, none longer than a record; a torn one is empty.
+
+    Raises:
+        OSError: If it cannot be read whole, as it is if it is too long: its last lines count most.
+    """
     rest, read = b"", 0
-    while read <= _MAX_JOURNAL_BYTES and (chunk := os.read(fd, 1 << 16)):
+    while chunk := os.read(fd, 1 << 16):
         read += len(chunk)
+        if read > _MAX_JOURNAL_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         *whole, rest = (rest + chunk).split(b"\n")
         yield from whole
         # Of a line that is too long the beginning is enough to refuse it by.

@@ -103,12 +103,15 @@ class StagedOnDisk:
         raise error
 
     def _differences(self, name: str, before: LinkedState) -> tuple[str, ...]:
-        # Where the job removed its own name, the source's own name is all there is to look at.
+        # Where the job removed its own name, or put another file there, the source's own name is all there
+        # is to look at.
         for top in (self.path, self.source):
             path = os.path.join(top, name) if name else os.fspath(top)
             try:
                 now = LinkedState.of(os.lstat(path))
-                if before.digest and (now.device, now.inode) == (before.device, before.inode):
+                if (now.device, now.inode) != (before.device, before.inode):
+                    continue
+                if before.digest:
                     now = now._replace(digest=digest_of(path))
             except (FileNotFoundError, NotADirectoryError):
                 continue

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 import pytest
+from tests.unit.faults import PATIENCE
 
 from tempscope.errors import (
     ForeignPathError,
@@ -882,3 +883,47 @@ def test_removal_leaves_a_reused_descriptor_open(made: LocalArea, tmp_path: Path
         os.close(number)
         os.close(other)
     assert not directory.exists()
+
+
+# Beside other threads
+
+
+@pytest.mark.parametrize("what", ["a directory", "all"])
+def test_deleting_much_does_not_hold_up_others(
+    made: LocalArea, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """While one thread deletes a whole directory, another makes files in the same scope."""
+    (made.create_dir("much") / "deep").mkdir()
+    rmdir, meanwhile = os.rmdir, []
+
+    def removing(*args: Any, **kwargs: Any) -> None:
+        if not meanwhile:
+            worker = threading.Thread(target=lambda: meanwhile.append(made.create_file("meanwhile")))
+            worker.start()
+            worker.join(PATIENCE)
+        rmdir(*args, **kwargs)
+
+    monkeypatch.setattr(os, "rmdir", removing)
+    made.delete(made.directory / "much" if what == "a directory" else made.directory)
+    assert [path.name for path in meanwhile] == ["meanwhile"]
+    assert not (made.directory / "much").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+@pytest.mark.parametrize("end", ["remove", "retain"])
+def test_staging_while_the_scope_closes_says_so(made: LocalArea, tmp_path: Path, kind: str, end: str) -> None:
+    """Row 42: what is staged while another thread closes the scope raises that, and no path is handed out."""
+    source = tmp_path / "source"
+    if kind == "directory":
+        source.mkdir()
+        (source / "one").write_bytes(b"x" * 100)
+        (source / "two").write_bytes(b"x" * 100)
+    else:
+        source.write_bytes(b"x" * 100)
+
+    def close(*_: object) -> None:
+        if made._state == "open":
+            made.remove() if end == "remove" else made.retain(made.record)
+
+    with pytest.raises(ScopeClosedError, match="the scope is closed"):
+        made.take_in(source, "in", writable=True, progress=close)

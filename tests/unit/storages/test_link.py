@@ -515,6 +515,15 @@ def test_a_change_is_noticed_after_the_job_removed_its_name(linked):
         linked.verify()
 
 
+def test_a_change_is_noticed_after_the_job_put_another_file_in_its_place(linked, tmp_path):
+    """Writing through the alias and then saving atomically over it hides nothing: the source shows it."""
+    linked.path.write_text("something else")
+    (tmp_path / "new").write_text("saved")
+    (tmp_path / "new").rename(linked.path)
+    with pytest.raises(StagedSourceChangedError):
+        linked.verify()
+
+
 def test_an_empty_file_is_copied_as_one(tmp_path):
     """Nothing to copy is no error and no endless loop."""
     (tmp_path / "empty").touch()
