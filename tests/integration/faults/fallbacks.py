@@ -98,9 +98,9 @@ FALLBACKS = (
     ),
     Fallback(
         "linkat",
-        r'/outside/source"',
+        r'/outside/(source"|tree)',
         "what cannot be linked is reflinked, or copied; what failed for a moment is tried again",
-        ("EACCES", "EIO", "ENOSPC"),
+        ("EACCES", "EIO", "ENOSPC", "EMFILE"),
     ),
     Fallback("close", r"/(source|result|copy)>", "the file was only read, or was synced before"),
     Fallback("close", r"/outside/(holes|tree(/\w+)*)>", "what is staged is only read"),
@@ -138,6 +138,12 @@ FALLBACKS = (
         ("EACCES",),
     ),
     Fallback(
+        "openat2",
+        r'/i-\w+>, "a\d+", ',
+        "a directory that its own job shut is opened again, when it was given its mode back",
+        ("EACCES",),
+    ),
+    Fallback(
         "fcntl|getdents64|unlinkat",
         r'/i-\w+>, (F_\w+|0x\w+, \d+\)|"(journal|owner)", 0\))|"i-\w+", AT_REMOVEDIR',
         "an instance that cannot be removed when its last storage closes is the next sweep's",
@@ -147,7 +153,8 @@ FALLBACKS = (
     Fallback("unlinkat", r'"tempscope_3.tmp", 0\)', "the deleter tries again, its own way"),
     Fallback(
         "fcntl|getdents64|newfstatat|openat2|openat",
-        r'/(tempscope_2|deeper)|/a\d+>, ("[^"]*", (\{flags=)?O_RDONLY|F_|0x)|^\d+<[^>]*/i-\w+>, (F_|0x)',
+        r'/(tempscope_2|deeper)|/a\d+/tree(/sub)?>|/a\d+>, ("[^"]*", (\{flags=)?O_RDONLY|F_|0x)'
+        r'|^\d+<[^>]*/i-\w+>, ("a\d+", \{flags=O_RDONLY|F_|0x)',
         "out of descriptors: the deleter, or the reserve, gives one back, and it is done again",
         ("EMFILE",),
     ),
