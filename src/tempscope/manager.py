@@ -455,6 +455,7 @@ class TempFileManager(Scope):
         The path is made absolute now.  It is deleted only if it then still is what it was: device,
         inode and birth time are compared.
         A path of this scope belongs to it anyway.
+        In a directory the root of a storage stays, with all scopes in it, and counts as skipped.
 
         Args:
             file_path: A path; it need not exist yet, and then whatever is there is deleted.

@@ -602,6 +602,22 @@ def test_a_staged_source_is_never_deleted(scopes: TempScopes, tmp_path: Path) ->
     ]
 
 
+def test_a_registered_directory_with_a_root_in_it(scopes: TempScopes, tmp_path: Path) -> None:
+    """A directory in which other scopes have their files goes but for these, which the report tells."""
+    place = tmp_path / "place"
+    (place / "deep").mkdir(parents=True)
+    (place / "file").touch()
+    with LocalDiskStorage(place / "deep") as storage, TempScopes(storage).open("another") as other:
+        path = other.new_file()
+        with scopes.open() as job:
+            job.register_file(place)
+        assert path.exists()
+        assert not (place / "file").exists()
+        assert job.report is not None
+        assert [entry.kind for entry in job.report.entries] == ["skipped"]
+        assert "scopes of others" in job.report.entries[0].reason
+
+
 def test_a_path_that_failed_is_still_registered(
     scopes: TempScopes, tmp_path: Path, mocker: MockerFixture
 ) -> None:

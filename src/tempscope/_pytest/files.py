@@ -104,7 +104,7 @@ class FilesOfTest:
             if storage is not None:
                 storage.close()
         if not kept:
-            remove_outside(str(self.base), identify(str(self.base)))
+            remove_outside(str(self.base), identify(str(self.base)), roots=True)
         return told
 
     def _keep(self) -> tuple[bool, str]:

@@ -19,7 +19,6 @@ from tempscope.errors import (
     ForeignPathError,
     LeaseLostError,
     PathMissingError,
-    ScopeClosedError,
     StorageError,
 )
 from tempscope.model import Entry, Removal, ScopeRecord, Usage

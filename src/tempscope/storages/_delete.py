@@ -57,6 +57,7 @@ def remove_entry(
     expected: tuple[int, int] | None = None,
     held: Descriptor | None = None,
     likely: Sequence[str] = (),
+    spared: str = "",
     budget: int = BUDGET,
     pace: Pace | None = None,
 ) -> Removal:
@@ -76,6 +77,8 @@ def remove_entry(
 
         likely: Names of files that are probably all there is in the directory, which spares listing it.
 
+        spared: A directory with a file of that name in it stays, and counts as skipped; none if empty.
+
         budget: How many entries to handle at most; calling again goes on.
 
         pace: Asked after each part whether to go on; if not, the rest counts as one thing skipped.
@@ -83,7 +86,7 @@ def remove_entry(
     Returns:
         What went and what did not; a missing *name* is simply not counted.
     """
-    walk = _Walk(budget, pace=pace)
+    walk = _Walk(budget, pace=pace, spared=spared)
     walk.run(_Level("", _Borrowed(dir_fd), only=name, expected=expected, held=held, likely=likely))
     return walk.result()
 
@@ -130,6 +133,7 @@ class _Walk:
     levels: list[_Level] = attrs.Factory(list)
     starts: int = 1
     pace: Pace | None = None
+    spared: str = ""
     pause_at: int = 0
     paid: int = 0
 
@@ -269,7 +273,7 @@ class _Walk:
         if child is None:
             return current
         status = os.fstat(child.fd)
-        if self._is_another(level, name, status):
+        if self._is_another(level, name, status) or self._is_spared(level, name, child.fd):
             child.close()
             return current
         if len(self.levels) > _KEPT_LEVELS:
@@ -433,6 +437,22 @@ class _Walk:
             return False
         error = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         self._report(level, name, "skipped", error, "it is not what was to be removed any more")
+        return True
+
+    def _is_spared(self, level: _Level, name: str, fd: int) -> bool:
+        if not self.spared:
+            return False
+        try:
+            os.stat(self.spared, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            self._report(level, name, "failed", error)
+            return True
+        error = OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        self._report(
+            level, name, "skipped", error, "it belongs to tempscope, and scopes of others may be in it"
+        )
         return True
 
     def _report(self, level: _Level, name: str, kind: EntryKind, error: OSError, reason: str = "") -> None:

@@ -13,6 +13,7 @@ from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._identity import Identity, identify
 from tempscope.storages._reserve import with_reserve
+from tempscope.storages._root import MARKER
 from tempscope.storages._token import is_token
 
 
@@ -23,10 +24,17 @@ _NOTHING = Removal()
 
 
 def remove_outside(
-    path: str, registered: Identity | None, *, sweeping: bool = False, dry_run: bool = False
+    path: str,
+    registered: Identity | None,
+    *,
+    sweeping: bool = False,
+    dry_run: bool = False,
+    roots: bool = False,
 ) -> Removal:
     """
     Remove *path*, a file, link or directory, if its identity is the one that was *registered*.
+
+    A root of ours in a directory stays: scopes of other processes may be in it.
 
     Args:
         path: An absolute path.
@@ -37,13 +45,15 @@ def remove_outside(
         sweeping: Whether this is a sweep, for which a missing birth time proves nothing.
 
         dry_run: Whether only to say what would be done.
+
+        roots: Whether roots of ours go all the same, since nobody uses them any more.
     """
     directory, name = os.path.split(path)
     if name in ("", ".", ".."):
         return _kept(path, "skipped", "it is no name in a directory")
     try:
         with with_reserve(partial(Descriptor.open, directory, _LOOKUP)) as parent:
-            return _remove(parent.fd, name, path, registered, sweeping, dry_run)
+            return _remove(parent.fd, name, path, registered, sweeping, dry_run, "" if roots else MARKER)
     except (FileNotFoundError, NotADirectoryError):
         return _NOTHING
     except OSError as error:
@@ -56,7 +66,13 @@ def is_still_there(path: str, registered: Identity | None) -> bool:
 
 
 def _remove(
-    dir_fd: int, name: str, path: str, registered: Identity | None, sweeping: bool, dry_run: bool
+    dir_fd: int,
+    name: str,
+    path: str,
+    registered: Identity | None,
+    sweeping: bool,
+    dry_run: bool,
+    spared: str,
 ) -> Removal:
     present = identify(name, dir_fd=dir_fd)
     if present is None:
@@ -69,7 +85,7 @@ def _remove(
         return _kept(path, "failed", "its birth time cannot be read, so nobody can tell what it is")
     if dry_run:
         return Removal(removed=1)
-    return remove_entry(dir_fd, name, expected=(present.device, present.inode))
+    return remove_entry(dir_fd, name, expected=(present.device, present.inode), spared=spared)
 
 
 def _objection(name: str, registered: Identity | None, present: Identity, sweeping: bool) -> str:

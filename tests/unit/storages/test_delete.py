@@ -936,6 +936,27 @@ def test_another_directory_is_not_taken_for_what_is_known(tmp_path, top, port):
     assert (place / "file").exists()
 
 
+def test_what_is_marked_stays(tmp_path, top, mocker):
+    """A directory with the marker in it stays, as one that cannot be looked at; the rest goes."""
+    place = tree(tmp_path / "x")
+    (place / "a" / "b" / "marker").touch()
+    removal = remove_entry(top, "x", spared="marker")
+    assert [(e.path, e.kind, e.errno) for e in removal.entries] == [("x/a/b", "skipped", errno.EBUSY)]
+    assert (place / "a" / "b" / "c" / "3").exists()
+    assert not (place / "a" / "1").exists()
+    look = os.stat
+
+    def hooked(name: str, **options: Any) -> os.stat_result:
+        if name == "other":
+            raise OSError(errno.EIO, "broken")
+        return look(name, **options)
+
+    mocker.patch.object(os, "stat", hooked)
+    removal = remove_entry(top, "x", spared="other")
+    assert [(e.path, e.kind, e.errno) for e in removal.entries] == [("x", "failed", errno.EIO)]
+    assert (place / "a" / "b" / "c" / "3").exists()
+
+
 # -- errors of the system
 
 
