@@ -20,7 +20,7 @@ from tempscope import _log
 from tempscope._names import RESERVED_PREFIX, escape
 from tempscope.errors import NameTakenError, PathMissingError, StorageError
 from tempscope.storages._delete import remove_entry
-from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._descriptor import Descriptor, identity_of
 from tempscope.storages._failure import storage_error
 from tempscope.storages._journal import Journal, OutsidePath
 from tempscope.storages._rename import exchange, rename_to_free
@@ -88,8 +88,10 @@ class Destination:
             if error.errno not in _NO_LINKS:
                 raise
             # On a file system without hard links (FAT, some FUSE) an empty file holds the name for a moment.
-            Descriptor.open(self.name, _CREATE, 0o600, dir_fd=self.fd).close()
-            self._replace_claim(name, dir_fd)
+            with Descriptor.open(self.name, _CREATE, 0o600, dir_fd=self.fd) as file:
+                claim = identity_of(file.fd)
+            # Closed: some network file systems replace no open file.
+            self._replace_claim(claim, name, dir_fd)
         else:
             remove_quietly(name, dir_fd)
 
@@ -113,14 +115,28 @@ class Destination:
                 raise
             # An empty directory holds the name for a moment.
             os.mkdir(self.name, 0o700, dir_fd=self.fd)
-            self._replace_claim(name, dir_fd)
+            status = os.stat(self.name, dir_fd=self.fd, follow_symlinks=False)
+            self._replace_claim((status.st_dev, status.st_ino), name, dir_fd)
 
-    def _replace_claim(self, name: str, dir_fd: int) -> None:
+    def _replace_claim(self, claim: tuple[int, int], name: str, dir_fd: int) -> None:
         try:
             os.rename(name, self.name, src_dir_fd=dir_fd, dst_dir_fd=self.fd)
         except BaseException:
-            remove_quietly(self.name, self.fd)
+            self._give_back(claim)
             raise
+
+    def _give_back(self, claim: tuple[int, int]) -> None:
+        """Remove the claim, if it still is one: everybody sees it, and an interrupt may follow the rename."""
+        try:
+            status = os.stat(self.name, dir_fd=self.fd, follow_symlinks=False)
+            if (status.st_dev, status.st_ino) != claim:
+                return
+            if stat.S_ISDIR(status.st_mode):
+                os.rmdir(self.name, dir_fd=self.fd)
+            elif not status.st_size:
+                os.unlink(self.name, dir_fd=self.fd)
+        except OSError as error:
+            _log.warn("a name that was claimed could not be given back", errno=error.errno)
 
     def _exchange_for_link(self, name: str, dir_fd: int) -> None:
         exchange(name, dir_fd, self.name, self.fd)

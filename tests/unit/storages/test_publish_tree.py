@@ -230,6 +230,46 @@ def test_a_file_system_without_rename_flags(area, out, mocker, code):
     assert below(area.directory / "tree") == NAMES
 
 
+def test_an_interrupt_after_the_claim_was_replaced(area, out, mocker):
+    """An interrupt just as the rename onto the claim returned leaves the product where it is."""
+    rename = os.rename
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        rename(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    mocker.patch.object(_rename, "_rename", fails(errno.ENOSYS))
+    mocker.patch.object(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        publish(area, out / "done", overwrite=False)
+    assert below(out / "done") == NAMES
+
+
+@pytest.mark.parametrize("fate", ["filled", "replaced"])
+def test_a_claim_that_is_somebodys_by_now_stays(area, out, tmp_path, mocker, fate):
+    """A claimed directory that others filled or replaced is theirs; when the rename fails it stays."""
+    (tmp_path / "theirs").mkdir()
+    theirs = (tmp_path / "theirs").stat().st_ino
+    rename = os.rename
+
+    def late(*args: Any, **kwargs: Any) -> None:
+        if fate == "filled":
+            (out / "done" / "theirs").write_text("theirs")
+            rename(*args, **kwargs)
+        rename(tmp_path / "theirs", out / "done")
+        raise OSError(errno.EIO, "broken")
+
+    mocker.patch.object(_rename, "_rename", fails(errno.ENOSYS))
+    mocker.patch.object(os, "rename", late)
+    with pytest.raises(StorageError, match="is never replaced" if fate == "filled" else "broken"):
+        publish(area, out / "done", overwrite=False)
+    if fate == "filled":
+        assert (out / "done" / "theirs").read_text() == "theirs"
+    else:
+        assert (out / "done").stat().st_ino == theirs
+    assert below(area.directory / "tree") == NAMES
+
+
 def test_an_error_of_the_exclusive_rename_is_raised(area, out, mocker):
     """An error that says nothing of the flags is raised at once."""
     mocker.patch.object(_destination, "rename_to_free", fails(errno.EIO))
