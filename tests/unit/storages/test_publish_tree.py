@@ -162,6 +162,31 @@ def test_links_within_the_tree_are_no_aliases(area, out):
     assert (out / "done" / "one").samefile(out / "done" / "sub" / "again")
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_links_within_the_tree_are_synced_and_lose_their_set_ids(area, out, mocker, durable):
+    """P6, security rule 13: a file whose names are all in the tree moves by the rules of any other file."""
+    one = area.directory / "tree" / "one"
+    os.link(one, area.directory / "tree" / "sub" / "again")
+    one.chmod(0o4755)
+    synced, fsync = [], os.fsync
+    mocker.patch.object(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino) or fsync(fd))
+    publish(area, out / "done", durable=durable)
+    assert bits(out / "done" / "one") == 0o755
+    assert synced.count((out / "done" / "one").stat().st_ino) == durable
+
+
+def test_the_mode_of_a_users_own_file_stays(area, out, tmp_path):
+    """Set-id bits go from the product, never from a user's file that has names in the tree."""
+    (tmp_path / "source").write_bytes(b"theirs")
+    (tmp_path / "source").chmod(0o4755)
+    for name in ("alias", "sub/alias"):
+        os.link(tmp_path / "source", area.directory / "tree" / name)
+    publish(area, out / "done")
+    assert bits(tmp_path / "source") == 0o4755
+    assert bits(out / "done" / "alias") == bits(out / "done" / "sub" / "alias") == 0o755
+    assert not (out / "done" / "alias").samefile(tmp_path / "source")
+
+
 def test_a_link_is_replaced_and_its_target_untouched(area, out, way, tmp_path):
     """Row 59: a link at the destination is replaced by the directory; what it led to stays."""
     (tmp_path / "target").mkdir(mode=0o700)
