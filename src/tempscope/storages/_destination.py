@@ -154,7 +154,8 @@ class Destination:
 
         Raises:
             StorageError: If what is there may not be replaced: a file takes the place of a file, a
-                directory that of a directory, either that of a link, and nothing that of a device.
+                directory that of a directory, either that of a link, and nothing that of a device; as
+                NameTakenError without overwrite.
         """
         try:
             present = os.stat(self.name, dir_fd=self.fd, follow_symlinks=False).st_mode
@@ -170,7 +171,11 @@ class Destination:
 
     def _refuse_to_replace(self, present: int, directory: bool) -> None:
         if stat.S_ISDIR(present) if directory else stat.S_ISREG(present):
+            # Without overwrite it is in the way too, which installing finds out in one step.
             return
+        if not self.overwrite:
+            taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise self.failure(taken, self.name) from taken
         if stat.S_ISDIR(present):
             words, code = "is a directory: name the file that it should become", errno.EISDIR
         elif stat.S_ISREG(present):

@@ -187,6 +187,19 @@ def test_what_is_no_file_is_not_replaced(area, out, mode):
     assert os.listdir(area) == ["f"]
 
 
+def test_without_overwriting_anything_is_in_the_way(area, out):
+    """Without overwrite a directory, pipe or file at the destination is a name that is taken."""
+    (out / "dir").mkdir()
+    os.mkfifo(out / "pipe")
+    (out / "file").write_text("theirs")
+    for name in ("dir", "pipe", "file"):
+        with pytest.raises(NameTakenError, match="overwrite is False") as caught:
+            publish(area, out / name, overwrite=False)
+        assert caught.value.path == str(out / name)
+    assert sorted(os.listdir(out)) == ["dir", "file", "pipe"]
+    assert os.listdir(area) == ["f"]
+
+
 def test_what_is_no_file_is_not_published(area, tmp_path, out):
     """
     A pipe or link in the scope is no finished file.

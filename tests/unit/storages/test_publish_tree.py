@@ -224,14 +224,16 @@ def test_what_is_no_directory_is_not_replaced(area, out, way):
     assert below(area.directory / "tree") == NAMES
 
 
-def test_without_overwriting_an_empty_directory_stays(area, out, way):
-    """Without overwrite anything at the destination is in the way, an empty directory and a link too."""
+def test_without_overwriting_anything_is_in_the_way(area, out, way):
+    """Without overwrite whatever is at the destination has the name: a directory, link, file or pipe."""
     (out / "empty").mkdir()
     (out / "dangling").symlink_to("nowhere")
-    for name in ("empty", "dangling"):
+    (out / "file").write_text("theirs")
+    os.mkfifo(out / "pipe")
+    for name in ("empty", "dangling", "file", "pipe"):
         with pytest.raises(NameTakenError):
             publish(area, out / name, overwrite=False)
-    assert sorted(os.listdir(out)) == ["dangling", "empty"]
+    assert sorted(os.listdir(out)) == ["dangling", "empty", "file", "pipe"]
     assert below(area.directory / "tree") == NAMES
 
 
