@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Protocol, Self
 
 import attrs
 
@@ -22,12 +22,12 @@ from tempscope.errors import NameTakenError, PathMissingError, StorageError
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor, identity_of
 from tempscope.storages._failure import storage_error
-from tempscope.storages._journal import Journal, OutsidePath
+from tempscope.storages._journal import OutsidePath
 from tempscope.storages._rename import exchange, rename_to_free
 from tempscope.storages._token import new_token
 
 
-__all__ = ["Destination", "read_umask", "remove_quietly"]
+__all__ = ["Destination", "ToldOfCopies", "read_umask", "remove_quietly"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
@@ -35,6 +35,18 @@ _LOOKUP = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 _NO_LINKS = frozenset([errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
 _NO_RENAME_FLAGS = frozenset([errno.EINVAL, errno.ENOSYS])
 _NO_DIRECTORY_SYNC = frozenset([errno.EINVAL, errno.EOPNOTSUPP])
+
+
+class ToldOfCopies(Protocol):
+    """A journal, as far as a destination needs one; both calls raise OSError if they cannot write."""
+
+    def add_outside(self, outside: OutsidePath) -> None:
+        """Write down that a copy is being made there."""
+        ...
+
+    def drop_outside(self, path: str) -> None:
+        """Write down that it is not there any more."""
+        ...
 
 
 @attrs.define
@@ -55,7 +67,7 @@ class Destination:
     path: str
     overwrite: bool
     durable: bool
-    journal: Journal | None = None
+    journal: ToldOfCopies | None = None
     parent: Descriptor = attrs.field(factory=Descriptor, init=False)
 
     def __enter__(self) -> Self:

@@ -15,6 +15,7 @@ import pytest
 from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError, StorageError, StorageFull
 from tempscope.storages import HardlinkStorage, LocalDiskStorage, _destination, _publish, _rename
 from tempscope.storages._area import LocalArea
+from tempscope.storages._journal import Journal
 
 from .conftest import as_nobody, below, in_child, needs_root, record_of
 
@@ -433,8 +434,8 @@ def test_a_directory_that_may_not_be_written_to(open_to_all):
 def test_a_copy_is_in_the_journal_while_it_is_made(area, out, mocker):
     """Row 1: a sweep after a crash finds the copy that was being made beside the destination."""
     mocker.patch.object(_publish._Tree, "_move", return_value=False)
-    journal = mocker.spy(_destination.Journal, "add_outside")
-    dropped = mocker.spy(_destination.Journal, "drop_outside")
+    journal = mocker.spy(Journal, "add_outside")
+    dropped = mocker.spy(Journal, "drop_outside")
     publish(area, out / "done")
     assert [os.path.dirname(call.args[1].path) for call in journal.call_args_list] == [str(out)]
     assert [call.args[1] for call in dropped.call_args_list] == [
