@@ -29,8 +29,17 @@ from tempscope.errors import (
     UnsupportedError,
 )
 from tempscope.model import CleanupReport, ScopeRecord, Verdict
-from tempscope.protocols import CommandLease, HandingOver, Progress, StagedFile, TempArea, UnnamedFiles
+from tempscope.protocols import (
+    CommandLease,
+    HandingOver,
+    OutsidePathJournal,
+    Progress,
+    StagedFile,
+    TempArea,
+    UnnamedFiles,
+)
 from tempscope.storages._destination import Destination
+from tempscope.storages._journal import OutsidePath
 from tempscope.storages._publish import publish_unnamed as name_open_file
 
 
@@ -211,8 +220,10 @@ def publish_unnamed(
                 f"{escape(str(destination))!r} is inside the scope: publish to a place that outlives it",
                 path=destination,
             )
-        place = Destination(os.path.abspath(destination), overwrite, durable)
+        place = Destination(os.path.abspath(destination), overwrite, durable, _journal_of(scope))
         name_open_file(below.fileno(), place, mode=mode, progress=progress)
+        _log.debug("file published", scope=scope._shown, path=destination)
+        scope._tell("published", path=destination)
         return destination
     # No file of the system's: one with a name takes its content.
     if not below.readable():
@@ -222,7 +233,7 @@ def publish_unnamed(
         below.seek(0)
         with path.open("wb") as copy:
             shutil.copyfileobj(below, copy)
-        return scope._usable_area().give_out(
+        return scope.publish(
             path, destination, overwrite=overwrite, durable=durable, mode=mode, progress=progress
         )
     except BaseException:
@@ -230,6 +241,24 @@ def publish_unnamed(
         raise
     finally:
         below.seek(position)
+
+
+def _journal_of(scope: Scope) -> _AreaJournal | None:
+    area = scope._area_to_empty()
+    return _AreaJournal(area) if isinstance(area, OutsidePathJournal) else None
+
+
+@attrs.frozen
+class _AreaJournal:
+    """What an area remembers for the sweep, as a destination tells it."""
+
+    area: OutsidePathJournal
+
+    def add_outside(self, outside: OutsidePath) -> None:
+        self.area.note_outside(Path(outside.path), "")
+
+    def drop_outside(self, path: str) -> None:
+        self.area.forget_outside(Path(path))
 
 
 def _is_for_a_new_file(mode: str) -> bool:

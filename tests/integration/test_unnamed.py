@@ -171,6 +171,38 @@ manager.unnamed_file()
     assert os.listdir(base / ROOT) == [".tempscope-root"]
 
 
+def test_killed_while_it_is_copied_out(base: Path, tmp_path: Path) -> None:
+    """Row 1, P3: killed while it is published to another file system, one sweep takes the copy away."""
+    program = """
+import errno, os, signal, sys
+from tempscope import *
+
+def link(*args, **options):
+    raise OSError(errno.EXDEV, "another file system")
+
+def die(done, total):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.link = link
+manager = TempScopes(LocalDiskStorage(sys.argv[1])).open()
+file = manager.unnamed_file()
+file.write(b"content")
+manager.publish(file, sys.argv[2], progress=die)
+"""
+    out = tmp_path / "out"
+    out.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(base), str(out / "done")], check=False, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name[:11] for path in out.iterdir()] == [".tempscope-"]
+
+    sweep(base)
+
+    assert os.listdir(out) == []
+    assert os.listdir(base / ROOT) == [".tempscope-root"]
+
+
 @pytest.mark.parametrize("mode", ["r", "rb", "a", "x+b", "", "+", "ww", "wbt", "nonsense", 3, None])
 def test_a_mode_that_cannot_write_a_new_file_is_refused(scopes: TempScopes, mode: Any) -> None:
     """There is nothing to read or to append to in a new file."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
@@ -14,11 +16,17 @@ from tempscope.errors import (
     NameTakenError,
     PathMissingError,
     StorageError,
+    StorageFull,
     UnsupportedError,
 )
+from tempscope.model import Event
 from tempscope.protocols import TempStorage
 from tempscope.scopes import TempScopes
 from tempscope.storages import LocalDiskStorage, MemoryStorage
+from tempscope.storages._journal import read_journal
+from tempscope.testing import FaultyStorage
+
+from .faults import raising
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -64,6 +72,58 @@ def test_what_cannot_be_published(storage: TempStorage, tmp_path: Path) -> None:
         with pytest.raises(ForeignPathError, match="is closed"):
             job.publish(file, tmp_path / "done")
         assert list(job.directory.iterdir()) == []
+
+
+def test_it_is_told_and_logged(
+    storage: TempStorage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Listeners and the log hear of an open file's publication as of any other, once it is done."""
+    caplog.set_level("DEBUG", "tempscope")
+    events: list[Event] = []
+    with TempScopes(storage, listeners=[events.append]).open() as job, job.unnamed_file() as file:
+        with pytest.raises(PathMissingError):
+            job.publish(file, tmp_path / "gone" / "done")
+        assert "published" not in [event.kind for event in events]
+        job.publish(file, tmp_path / "done")
+    assert [event.path for event in events if event.kind == "published"] == [tmp_path / "done"]
+    assert [record.message for record in caplog.records].count("file published") == 1
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_copy_in_the_making_is_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, full: bool
+) -> None:
+    """Row 1: the journal tells of a copy while it is made; where it cannot be written that is logged only."""
+    monkeypatch.setattr(os, "link", raising(OSError(errno.EXDEV, "another file system")))
+    faulty = FaultyStorage(LocalDiskStorage(tmp_path / "base"))
+    if full:
+        faulty.fail("note_outside", StorageFull("full", errno=errno.ENOSPC))
+    out, seen = tmp_path / "out", []
+    out.mkdir()
+
+    def look(done: int, total: int) -> None:
+        (instance,) = (tmp_path / "base").glob("*/i-*")
+        fd = os.open(instance, os.O_RDONLY)
+        seen.append([list(read_journal(fd).outside), [str(path) for path in out.iterdir()]])
+        os.close(fd)
+
+    with faulty, TempScopes(faulty).open() as job, job.unnamed_file() as file:
+        file.write(b"content")
+        job.publish(file, out / "done", progress=look)
+        ((told, present),) = seen
+        assert len(present) == 1
+        assert told == ([] if full else present)
+        look(0, 0)
+        assert seen[-1] == [[], [str(out / "done")]]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * full
+
+
+def test_an_open_file_of_somebody_else_goes_out_of_memory(tmp_path: Path) -> None:
+    """A storage without a journal publishes an open file of the system's too."""
+    with TempScopes(MemoryStorage()).open() as job, TemporaryFile(dir=tmp_path) as file:
+        file.write(b"content")
+        job.publish(file, tmp_path / "done")
+    assert (tmp_path / "done").read_bytes() == b"content"
 
 
 def test_files_that_only_write(tmp_path: Path) -> None:

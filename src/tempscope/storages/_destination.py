@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Protocol, Self
 
 import attrs
 
@@ -20,14 +20,14 @@ from tempscope import _log
 from tempscope._names import RESERVED_PREFIX, escape
 from tempscope.errors import NameTakenError, PathMissingError, StorageError
 from tempscope.storages._delete import remove_entry
-from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._descriptor import Descriptor, identity_of
 from tempscope.storages._failure import storage_error
-from tempscope.storages._journal import Journal, OutsidePath
+from tempscope.storages._journal import OutsidePath
 from tempscope.storages._rename import exchange, rename_to_free
 from tempscope.storages._token import new_token
 
 
-__all__ = ["Destination", "read_umask", "remove_quietly"]
+__all__ = ["Destination", "ToldOfCopies", "read_umask", "remove_quietly"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
@@ -35,6 +35,18 @@ _LOOKUP = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 _NO_LINKS = frozenset([errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
 _NO_RENAME_FLAGS = frozenset([errno.EINVAL, errno.ENOSYS])
 _NO_DIRECTORY_SYNC = frozenset([errno.EINVAL, errno.EOPNOTSUPP])
+
+
+class ToldOfCopies(Protocol):
+    """A journal, as far as a destination needs one; both calls raise OSError if they cannot write."""
+
+    def add_outside(self, outside: OutsidePath) -> None:
+        """Write down that a copy is being made there."""
+        ...
+
+    def drop_outside(self, path: str) -> None:
+        """Write down that it is not there any more."""
+        ...
 
 
 @attrs.define
@@ -55,7 +67,7 @@ class Destination:
     path: str
     overwrite: bool
     durable: bool
-    journal: Journal | None = None
+    journal: ToldOfCopies | None = None
     parent: Descriptor = attrs.field(factory=Descriptor, init=False)
 
     def __enter__(self) -> Self:
@@ -88,8 +100,10 @@ class Destination:
             if error.errno not in _NO_LINKS:
                 raise
             # On a file system without hard links (FAT, some FUSE) an empty file holds the name for a moment.
-            Descriptor.open(self.name, _CREATE, 0o600, dir_fd=self.fd).close()
-            self._replace_claim(name, dir_fd)
+            with Descriptor.open(self.name, _CREATE, 0o600, dir_fd=self.fd) as file:
+                claim = identity_of(file.fd)
+            # Closed: some network file systems replace no open file.
+            self._replace_claim(claim, name, dir_fd)
         else:
             remove_quietly(name, dir_fd)
 
@@ -113,14 +127,28 @@ class Destination:
                 raise
             # An empty directory holds the name for a moment.
             os.mkdir(self.name, 0o700, dir_fd=self.fd)
-            self._replace_claim(name, dir_fd)
+            status = os.stat(self.name, dir_fd=self.fd, follow_symlinks=False)
+            self._replace_claim((status.st_dev, status.st_ino), name, dir_fd)
 
-    def _replace_claim(self, name: str, dir_fd: int) -> None:
+    def _replace_claim(self, claim: tuple[int, int], name: str, dir_fd: int) -> None:
         try:
             os.rename(name, self.name, src_dir_fd=dir_fd, dst_dir_fd=self.fd)
         except BaseException:
-            remove_quietly(self.name, self.fd)
+            self._give_back(claim)
             raise
+
+    def _give_back(self, claim: tuple[int, int]) -> None:
+        """Remove the claim, if it still is one: everybody sees it, and an interrupt may follow the rename."""
+        try:
+            status = os.stat(self.name, dir_fd=self.fd, follow_symlinks=False)
+            if (status.st_dev, status.st_ino) != claim:
+                return
+            if stat.S_ISDIR(status.st_mode):
+                os.rmdir(self.name, dir_fd=self.fd)
+            elif not status.st_size:
+                os.unlink(self.name, dir_fd=self.fd)
+        except OSError as error:
+            _log.warn("a name that was claimed could not be given back", errno=error.errno)
 
     def _exchange_for_link(self, name: str, dir_fd: int) -> None:
         exchange(name, dir_fd, self.name, self.fd)
@@ -138,7 +166,8 @@ class Destination:
 
         Raises:
             StorageError: If what is there may not be replaced: a file takes the place of a file, a
-                directory that of a directory, either that of a link, and nothing that of a device.
+                directory that of a directory, either that of a link, and nothing that of a device; as
+                NameTakenError without overwrite.
         """
         try:
             present = os.stat(self.name, dir_fd=self.fd, follow_symlinks=False).st_mode
@@ -154,7 +183,11 @@ class Destination:
 
     def _refuse_to_replace(self, present: int, directory: bool) -> None:
         if stat.S_ISDIR(present) if directory else stat.S_ISREG(present):
+            # Without overwrite it is in the way too, which installing finds out in one step.
             return
+        if not self.overwrite:
+            taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise self.failure(taken, self.name) from taken
         if stat.S_ISDIR(present):
             words, code = "is a directory: name the file that it should become", errno.EISDIR
         elif stat.S_ISREG(present):

@@ -237,7 +237,9 @@ class _Tree:
             if status.st_nlink > 1:
                 inode = (status.st_dev, status.st_ino)
                 elsewhere[inode] = elsewhere.get(inode, status.st_nlink) - 1
-                return
+                if elsewhere[inode]:
+                    # As long as a name is missing it may be somebody's input, whose mode is not ours.
+                    return
             _without_set_ids(file.fd, status)
             self._sync(file.fd)
 

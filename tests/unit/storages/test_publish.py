@@ -187,6 +187,19 @@ def test_what_is_no_file_is_not_replaced(area, out, mode):
     assert os.listdir(area) == ["f"]
 
 
+def test_without_overwriting_anything_is_in_the_way(area, out):
+    """Without overwrite a directory, pipe or file at the destination is a name that is taken."""
+    (out / "dir").mkdir()
+    os.mkfifo(out / "pipe")
+    (out / "file").write_text("theirs")
+    for name in ("dir", "pipe", "file"):
+        with pytest.raises(NameTakenError, match="overwrite is False") as caught:
+            publish(area, out / name, overwrite=False)
+        assert caught.value.path == str(out / name)
+    assert sorted(os.listdir(out)) == ["dir", "file", "pipe"]
+    assert os.listdir(area) == ["f"]
+
+
 def test_what_is_no_file_is_not_published(area, tmp_path, out):
     """
     A pipe or link in the scope is no finished file.
@@ -385,6 +398,50 @@ def test_a_claim_that_cannot_be_replaced_goes(area, out, mocker):
     with pytest.raises(StorageError):
         publish(area, out / "done", overwrite=False)
     assert os.listdir(out) == []
+
+
+def test_an_interrupt_after_the_claim_was_replaced(area, out, mocker):
+    """An interrupt just as the rename onto the claim returned leaves the product where it is."""
+    rename = os.rename
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        rename(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    mocker.patch.object(os, "link", failing(errno.EPERM))
+    mocker.patch.object(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        publish(area, out / "done", overwrite=False)
+    assert (out / "done").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("fate", ["filled", "replaced", "removed"])
+def test_a_claim_that_is_somebodys_by_now_stays(area, out, tmp_path, mocker, caplog, fate):
+    """A claim that others wrote to or replaced is theirs; when the rename onto it fails it stays."""
+    (tmp_path / "theirs").write_text("")
+    theirs = (tmp_path / "theirs").stat().st_ino
+    rename = os.rename
+
+    def late(*args: Any, **kwargs: Any) -> None:
+        if fate == "filled":
+            (out / "done").write_text("theirs")
+        elif fate == "replaced":
+            rename(tmp_path / "theirs", out / "done")
+        else:
+            (out / "done").unlink()
+        raise OSError(errno.EIO, "broken")
+
+    mocker.patch.object(os, "link", failing(errno.EPERM))
+    mocker.patch.object(os, "rename", late)
+    with pytest.raises(StorageError) as caught:
+        publish(area, out / "done", overwrite=False)
+    assert caught.value.errno == errno.EIO
+    if fate == "filled":
+        assert (out / "done").read_text() == "theirs"
+    elif fate == "replaced":
+        assert (out / "done").stat().st_ino == theirs
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * (fate == "removed")
+    assert os.listdir(area) == ["f"]
 
 
 def test_an_old_name_that_stays_fails_nothing(area, out, mocker, caplog):

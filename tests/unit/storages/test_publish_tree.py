@@ -15,6 +15,7 @@ import pytest
 from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError, StorageError, StorageFull
 from tempscope.storages import HardlinkStorage, LocalDiskStorage, _destination, _publish, _rename
 from tempscope.storages._area import LocalArea
+from tempscope.storages._journal import Journal
 
 from .conftest import as_nobody, below, in_child, needs_root, record_of
 
@@ -162,6 +163,31 @@ def test_links_within_the_tree_are_no_aliases(area, out):
     assert (out / "done" / "one").samefile(out / "done" / "sub" / "again")
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_links_within_the_tree_are_synced_and_lose_their_set_ids(area, out, mocker, durable):
+    """P6, security rule 13: a file whose names are all in the tree moves by the rules of any other file."""
+    one = area.directory / "tree" / "one"
+    os.link(one, area.directory / "tree" / "sub" / "again")
+    one.chmod(0o4755)
+    synced, fsync = [], os.fsync
+    mocker.patch.object(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino) or fsync(fd))
+    publish(area, out / "done", durable=durable)
+    assert bits(out / "done" / "one") == 0o755
+    assert synced.count((out / "done" / "one").stat().st_ino) == durable
+
+
+def test_the_mode_of_a_users_own_file_stays(area, out, tmp_path):
+    """Set-id bits go from the product, never from a user's file that has names in the tree."""
+    (tmp_path / "source").write_bytes(b"theirs")
+    (tmp_path / "source").chmod(0o4755)
+    for name in ("alias", "sub/alias"):
+        os.link(tmp_path / "source", area.directory / "tree" / name)
+    publish(area, out / "done")
+    assert bits(tmp_path / "source") == 0o4755
+    assert bits(out / "done" / "alias") == bits(out / "done" / "sub" / "alias") == 0o755
+    assert not (out / "done" / "alias").samefile(tmp_path / "source")
+
+
 def test_a_link_is_replaced_and_its_target_untouched(area, out, way, tmp_path):
     """Row 59: a link at the destination is replaced by the directory; what it led to stays."""
     (tmp_path / "target").mkdir(mode=0o700)
@@ -199,14 +225,16 @@ def test_what_is_no_directory_is_not_replaced(area, out, way):
     assert below(area.directory / "tree") == NAMES
 
 
-def test_without_overwriting_an_empty_directory_stays(area, out, way):
-    """Without overwrite anything at the destination is in the way, an empty directory and a link too."""
+def test_without_overwriting_anything_is_in_the_way(area, out, way):
+    """Without overwrite whatever is at the destination has the name: a directory, link, file or pipe."""
     (out / "empty").mkdir()
     (out / "dangling").symlink_to("nowhere")
-    for name in ("empty", "dangling"):
+    (out / "file").write_text("theirs")
+    os.mkfifo(out / "pipe")
+    for name in ("empty", "dangling", "file", "pipe"):
         with pytest.raises(NameTakenError):
             publish(area, out / name, overwrite=False)
-    assert sorted(os.listdir(out)) == ["dangling", "empty"]
+    assert sorted(os.listdir(out)) == ["dangling", "empty", "file", "pipe"]
     assert below(area.directory / "tree") == NAMES
 
 
@@ -227,6 +255,46 @@ def test_a_file_system_without_rename_flags(area, out, mocker, code):
     with pytest.raises(StorageError):
         publish(area, out / "third", overwrite=False)
     assert sorted(os.listdir(out)) == ["done", "link"]
+    assert below(area.directory / "tree") == NAMES
+
+
+def test_an_interrupt_after_the_claim_was_replaced(area, out, mocker):
+    """An interrupt just as the rename onto the claim returned leaves the product where it is."""
+    rename = os.rename
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        rename(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    mocker.patch.object(_rename, "_rename", fails(errno.ENOSYS))
+    mocker.patch.object(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        publish(area, out / "done", overwrite=False)
+    assert below(out / "done") == NAMES
+
+
+@pytest.mark.parametrize("fate", ["filled", "replaced"])
+def test_a_claim_that_is_somebodys_by_now_stays(area, out, tmp_path, mocker, fate):
+    """A claimed directory that others filled or replaced is theirs; when the rename fails it stays."""
+    (tmp_path / "theirs").mkdir()
+    theirs = (tmp_path / "theirs").stat().st_ino
+    rename = os.rename
+
+    def late(*args: Any, **kwargs: Any) -> None:
+        if fate == "filled":
+            (out / "done" / "theirs").write_text("theirs")
+            rename(*args, **kwargs)
+        rename(tmp_path / "theirs", out / "done")
+        raise OSError(errno.EIO, "broken")
+
+    mocker.patch.object(_rename, "_rename", fails(errno.ENOSYS))
+    mocker.patch.object(os, "rename", late)
+    with pytest.raises(StorageError, match="is never replaced" if fate == "filled" else "broken"):
+        publish(area, out / "done", overwrite=False)
+    if fate == "filled":
+        assert (out / "done" / "theirs").read_text() == "theirs"
+    else:
+        assert (out / "done").stat().st_ino == theirs
     assert below(area.directory / "tree") == NAMES
 
 
@@ -366,8 +434,8 @@ def test_a_directory_that_may_not_be_written_to(open_to_all):
 def test_a_copy_is_in_the_journal_while_it_is_made(area, out, mocker):
     """Row 1: a sweep after a crash finds the copy that was being made beside the destination."""
     mocker.patch.object(_publish._Tree, "_move", return_value=False)
-    journal = mocker.spy(_destination.Journal, "add_outside")
-    dropped = mocker.spy(_destination.Journal, "drop_outside")
+    journal = mocker.spy(Journal, "add_outside")
+    dropped = mocker.spy(Journal, "drop_outside")
     publish(area, out / "done")
     assert [os.path.dirname(call.args[1].path) for call in journal.call_args_list] == [str(out)]
     assert [call.args[1] for call in dropped.call_args_list] == [

@@ -78,6 +78,14 @@ def test_what_is_there_is_replaced_or_not(content, out):
     assert os.fstat(content).st_nlink == 1
 
 
+def test_without_overwriting_a_directory_is_in_the_way(content, out):
+    """Without overwrite whatever is at the destination has the name, a directory too."""
+    (out / "dir").mkdir()
+    with pytest.raises(NameTakenError):
+        publish(content, out / "dir", overwrite=False)
+    assert stat.S_IMODE(os.fstat(content).st_mode) == 0o600
+
+
 def test_a_link_is_replaced(content, out, tmp_path):
     """Row 59: a link at the destination is replaced, not followed."""
     (tmp_path / "target").write_text("theirs")

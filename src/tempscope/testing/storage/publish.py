@@ -50,8 +50,11 @@ class Publish(Chapter):
         path, destination = area.create_file("file"), outside / "product"
         path.write_bytes(_LARGE)
         destination.write_bytes(b"old")
-        with pytest.raises(NameTakenError):
-            publish(area, path, destination, overwrite=False)
+        directory = outside / "directory"
+        directory.mkdir()
+        for taken in (destination, directory):
+            with pytest.raises(NameTakenError):
+                publish(area, path, taken, overwrite=False)
         late = outside / "late"
         came: list[int] = []
 
@@ -65,7 +68,7 @@ class Publish(Chapter):
         # A storage that does it in one step, in which nobody can come first, has told no progress.
         assert content_of(late) == (b"somebody else's" if came else brief(_LARGE))
         assert destination.read_bytes() == b"old"
-        assert names_in(outside) == ["late", "product"]
+        assert names_in(outside) == ["directory", "late", "product"]
 
     def test_5_3_failed(self, area: TempArea, outside: Path) -> None:
         """If publishing fails the file is still in the area, and nothing half-written is visible."""

@@ -67,8 +67,11 @@ def test_without_overwrite_what_is_there_stays(publish, out):
         publish(out / "final", overwrite=False)
     assert (out / "final").read_text() == "old"
     assert publish.path.read_bytes() == b"content"
+    (out / "directory").mkdir()
+    with pytest.raises(NameTakenError):
+        publish(out / "directory", overwrite=False)
     publish(out / "new", overwrite=False)
-    assert sorted(os.listdir(out)) == ["final", "new"]
+    assert sorted(os.listdir(out)) == ["directory", "final", "new"]
     assert (out / "new").stat().st_nlink == 1
 
 
