@@ -215,7 +215,7 @@ def publish_unnamed(
     file.flush()
     below = getattr(file, "buffer", file)
     if isinstance(getattr(below, "raw", below), io.FileIO):
-        if destination.is_relative_to(scope.directory):
+        if _is_inside(destination, scope.directory):
             raise ForeignPathError(
                 f"{escape(str(destination))!r} is inside the scope: publish to a place that outlives it",
                 path=destination,
@@ -237,10 +237,17 @@ def publish_unnamed(
             path, destination, overwrite=overwrite, durable=durable, mode=mode, progress=progress
         )
     except BaseException:
-        scope._usable_area().delete(path)
+        # Not by what asks for quotas: that would hide what went wrong.
+        scope._area_to_empty().delete(path)
         raise
     finally:
         below.seek(position)
+
+
+def _is_inside(destination: Path, directory: Path) -> bool:
+    """Whether *destination* is in *directory*, also by a link that leads there."""
+    home = os.path.realpath(os.path.dirname(os.path.abspath(destination)))
+    return Path(home).is_relative_to(os.path.realpath(directory))
 
 
 def _journal_of(scope: Scope) -> _AreaJournal | None:

@@ -61,6 +61,14 @@ def test_what_is_there_stays_without_overwrite(storage: TempStorage, tmp_path: P
         assert (tmp_path / "done").read_text() == "new"
 
 
+def test_a_link_does_not_lead_into_the_scope(tmp_path: Path) -> None:
+    """A place in the scope is refused also by a link that leads there: it does not outlive the scope."""
+    with LocalDiskStorage(tmp_path / "base") as storage, TempScopes(storage).open() as job:
+        (tmp_path / "link").symlink_to(job.directory)
+        with job.unnamed_file() as file, pytest.raises(ForeignPathError, match="inside the scope"):
+            job.publish(file, tmp_path / "link" / "done")
+
+
 def test_what_cannot_be_published(storage: TempStorage, tmp_path: Path) -> None:
     """A closed file, a place in the scope and a missing directory are refused; nothing stays in the scope."""
     with TempScopes(storage).open() as job:

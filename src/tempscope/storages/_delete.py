@@ -449,10 +449,8 @@ class _Walk:
         except OSError as error:
             self._report(level, name, "failed", error)
             return True
-        error = OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-        self._report(
-            level, name, "skipped", error, "it belongs to tempscope, and scopes of others may be in it"
-        )
+        busy = OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        self._report(level, name, "skipped", busy, "it is tempscope's, and scopes of others may be in it")
         return True
 
     def _report(self, level: _Level, name: str, kind: EntryKind, error: OSError, reason: str = "") -> None:
