@@ -245,7 +245,9 @@ def publish_unnamed(
 
 
 def _is_inside(destination: Path, directory: Path) -> bool:
-    """Whether *destination* is in *directory*, also by a link that leads there."""
+    """Whether *destination* is in *directory*, on a disk also by a link that leads there."""
+    if type(directory) is not type(Path()):
+        return destination.is_relative_to(directory)
     home = os.path.realpath(os.path.dirname(os.path.abspath(destination)))
     return Path(home).is_relative_to(os.path.realpath(directory))
 
