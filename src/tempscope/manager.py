@@ -18,7 +18,7 @@ from tempscope._closing import ChildExit, CleanUp, reasons
 from tempscope._exits import Callback
 from tempscope._names import check_affixes, check_label, check_name, unique_name
 from tempscope._outcomes import describe
-from tempscope._scope import PREFIX, Scope
+from tempscope._scope import PREFIX, Scope, check_storage
 from tempscope._temp_paths import TempPath
 from tempscope.errors import (
     ConfigurationError,
@@ -28,7 +28,7 @@ from tempscope.errors import (
     UnsupportedError,
 )
 from tempscope.model import CleanupReport, Usage
-from tempscope.policies import DeleteOnClose
+from tempscope.policies import DeleteOnClose, check_policy
 from tempscope.protocols import CleanupPolicy, GivingUp, Progress, StagedFile, TempArea, TempStorage
 from tempscope.storages import LocalDiskStorage, absolute
 
@@ -98,11 +98,10 @@ class TempFileManager(Scope):
             raise ConfigurationError(
                 "give either base_dir or storage: the storage has a base directory of its own"
             )
-        elif not hasattr(storage, "open_area"):
-            raise ConfigurationError(f"storage is {storage!r}, which is no storage: it has no open_area()")
+        check_storage(storage)
         self._standalone = True
         name = check_label(name, "a scope's name")
-        self._begin(storage, _DEFAULT_POLICY if policy is None else policy, name, prefix)
+        self._begin(storage, _DEFAULT_POLICY if policy is None else check_policy(policy), name, prefix)
 
     # -- files for one block
 
@@ -791,12 +790,12 @@ class TempFileManager(Scope):
                 them too.
 
         Raises:
-            ConfigurationError: If *quota* is no size.
+            ConfigurationError: If *policy* is none, or *quota* no size.
         """
         self._check_usable()
         child = TempFileManager._opened(
             self._storage,
-            self._policy if policy is None else policy,
+            self._policy if policy is None else check_policy(policy),
             name,
             label=self._label,
             label_quota=self._label_quota,

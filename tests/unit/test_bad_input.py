@@ -19,7 +19,9 @@ from tempscope.errors import (
     StorageError,
     TempscopeError,
 )
+from tempscope.janitor import sweep
 from tempscope.manager import TempFileManager
+from tempscope.policies import DeleteOnClose, KeepAll, KeepOnFailure
 from tempscope.scopes import TempScopes
 from tempscope.storages import LocalDiskStorage
 
@@ -139,7 +141,7 @@ def test_a_jobs_name_that_is_no_text(storage: LocalDiskStorage, name: Any) -> No
 @pytest.mark.parametrize("what", [None, object(), "DeleteOnClose", 5])
 def test_a_policy_that_is_none(storage: LocalDiskStorage, what: Any) -> None:
     """What cannot decide is refused where it is given."""
-    with pytest.raises(ConfigurationError, match="no policy"):
+    with pytest.raises(ConfigurationError, match="a policy such as"):
         TempScopes(storage, what)
     if what is None:
         return
@@ -149,8 +151,33 @@ def test_a_policy_that_is_none(storage: LocalDiskStorage, what: Any) -> None:
             lambda: job.scope(policy=what),
             lambda: TempFileManager(storage=storage, policy=what),
         ):
-            with pytest.raises(ConfigurationError, match="no policy"):
+            with pytest.raises(ConfigurationError, match="a policy such as"):
                 make()
+
+
+@pytest.mark.parametrize("policy", [DeleteOnClose, KeepAll, KeepOnFailure])
+def test_the_class_of_a_policy(storage: LocalDiskStorage, policy: Any) -> None:
+    """A policy's class in place of a policy is refused where it is given, with what to write instead."""
+    name = policy.__name__
+    with TempScopes(storage).open() as job:
+        for make in (
+            lambda: TempScopes(storage, policy),
+            lambda: TempScopes(storage).open(policy=policy),
+            lambda: job.scope(policy=policy),
+            lambda: TempFileManager(storage=storage, policy=policy),
+            lambda: sweep(storage, policy=policy),
+        ):
+            with pytest.raises(ConfigurationError) as caught:
+                make()
+            assert str(caught.value) == f"policy cannot be the class {name}: write {name}()"
+
+
+@pytest.mark.parametrize("make", [TempScopes, lambda storage: TempFileManager(storage=storage)])
+def test_the_class_of_a_storage(make: Callable[[Any], object]) -> None:
+    """A storage's class in place of a storage is refused where it is given, with what to write instead."""
+    with pytest.raises(ConfigurationError) as caught:
+        make(LocalDiskStorage)
+    assert str(caught.value) == "storage cannot be the class LocalDiskStorage: write LocalDiskStorage()"
 
 
 @pytest.mark.parametrize("what", [object(), "/tmp", 5])

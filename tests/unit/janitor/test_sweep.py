@@ -435,7 +435,7 @@ def test_what_is_no_storage(given: Any) -> None:
     """What is neither a storage nor a base directory is refused, as is a policy that is none."""
     with pytest.raises(ConfigurationError, match="a storage or a base directory"):
         sweep(given)
-    with pytest.raises(ConfigurationError, match="is no policy"):
+    with pytest.raises(ConfigurationError, match="a policy such as"):
         sweep(MemoryStorage(), policy=given)
 
 
