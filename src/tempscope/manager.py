@@ -365,8 +365,9 @@ class TempFileManager(Scope):
 
             durable: Whether content and name are on the disk before the call returns.
 
-            mode: The permissions; None for those of what was there, else 0o666 less the umask, and
-                0o777 less the umask for a directory.  What is in a directory keeps its own.
+            mode: The permissions, from 0 to 0o777; None for those of what was there, else 0o666 less
+                the umask, and 0o777 less the umask for a directory.  What is in a directory keeps its
+                own.
 
             progress: As in :meth:`stage`, where bytes have to be copied.
 
@@ -382,8 +383,12 @@ class TempFileManager(Scope):
 
             StorageFull: If there is no room.
 
+            ConfigurationError: If *mode* is no such permissions.
+
             StorageError: If the system refuses otherwise.
         """
+        if mode is not None:
+            _check_mode(mode)
         place = _absolute(destination, "destination")
         if not isinstance(path, str | os.PathLike):
             from tempscope._sharing import publish_unnamed
@@ -856,6 +861,13 @@ def _absolute(path: str | os.PathLike[str], what: str) -> Path:
     if isinstance(path, Path) and type(path) is not _PLAIN_PATH and path.is_absolute():
         return path
     return Path(absolute(path, what))
+
+
+def _check_mode(mode: object) -> None:
+    if isinstance(mode, int) and not isinstance(mode, bool) and 0 <= mode <= 0o777:
+        return
+    tail = f"; {mode} is {mode:#o}" if type(mode) is int and mode > 0o777 else ""
+    raise ConfigurationError(f"mode cannot be {mode!r}: write it octal, from 0 to 0o777, such as 0o644{tail}")
 
 
 def _check_callback(fn: object) -> None:

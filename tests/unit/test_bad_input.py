@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 from collections.abc import Callable
@@ -219,6 +220,40 @@ def test_paths_of_others(scopes: TempScopes, tmp_path: Path) -> None:
         assert foreign.exists()
     assert theirs.read_text() == "theirs"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "shown", "tail"),
+    [
+        (644, "644", "; 644 is 0o1204"),
+        (0o4755, "2541", "; 2541 is 0o4755"),
+        (0o10000, "4096", "; 4096 is 0o10000"),
+        (-1, "-1", ""),
+        ("0644", "'0644'", ""),
+        (True, "True", ""),
+    ],
+)
+def test_permissions_that_are_none(
+    scopes: TempScopes, tmp_path: Path, mode: Any, shown: str, tail: str
+) -> None:
+    """What are no permissions, or has set-id bits, is refused before anything is published."""
+    said = f"mode cannot be {shown}: write it octal, from 0 to 0o777, such as 0o644{tail}"
+    with scopes.open() as job:
+        path = job.new_file()
+        for publish in (job.publish, lambda *args, **kwargs: asyncio.run(job.apublish(*args, **kwargs))):
+            with pytest.raises(ConfigurationError) as caught:
+                publish(path, tmp_path / "out", mode=mode)
+            assert str(caught.value) == said
+        assert path.exists()
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("mode", [0, 0o777])
+def test_permissions_at_the_bounds(scopes: TempScopes, tmp_path: Path, mode: int) -> None:
+    """All permissions from none to all of them are set as given."""
+    with scopes.open() as job:
+        published = job.publish(job.new_file(), tmp_path / "out", mode=mode)
+        assert published.stat().st_mode & 0o7777 == mode
 
 
 @pytest.mark.parametrize("callback", [None, 5, "print"])
