@@ -375,7 +375,7 @@ class TempFileManager(Scope):
             The destination, absolute.
 
         Raises:
-            ForeignPathError: If *path* is not in this scope, or *destination* is.
+            ForeignPathError: If *path* is not in this scope, or its directory, or *destination* is in it.
 
             PathMissingError: If *path* or the destination's directory is not there.
 
@@ -383,7 +383,7 @@ class TempFileManager(Scope):
 
             StorageFull: If there is no room.
 
-            ConfigurationError: If *mode* is no such permissions.
+            ConfigurationError: If *mode* is no such permissions, or *path* neither path nor open file.
 
             StorageError: If the system refuses otherwise.
         """
@@ -391,6 +391,7 @@ class TempFileManager(Scope):
             _check_mode(mode)
         place = _absolute(destination, "destination")
         if not isinstance(path, str | os.PathLike):
+            _check_open_file(path)
             from tempscope._sharing import publish_unnamed
 
             return publish_unnamed(
@@ -868,6 +869,17 @@ def _check_mode(mode: object) -> None:
         return
     tail = f"; {mode} is {mode:#o}" if type(mode) is int and mode > 0o777 else ""
     raise ConfigurationError(f"mode cannot be {mode!r}: write it octal, from 0 to 0o777, such as 0o644{tail}")
+
+
+def _check_open_file(given: object) -> None:
+    if hasattr(given, "closed") and hasattr(given, "flush"):
+        return
+    what, hint = repr(given), "give a path of the scope, or an open file of unnamed_file()"
+    if isinstance(given, TempPath):
+        hint = "enter it by with, which gives the path"
+    elif isinstance(getattr(given, "path", None), os.PathLike):
+        what, hint = f"a {type(given).__name__}", "give its .path"
+    raise ConfigurationError(f"{what} cannot be published: {hint}")
 
 
 def _check_callback(fn: object) -> None:

@@ -15,6 +15,7 @@ from tempscope.errors import (
     ConfigurationError,
     ForeignPathError,
     InvalidNameError,
+    NameTakenError,
     PickledScopeError,
     ScopeEnteredError,
     StorageError,
@@ -24,7 +25,7 @@ from tempscope.janitor import sweep
 from tempscope.manager import TempFileManager
 from tempscope.policies import DeleteOnClose, KeepAll, KeepOnFailure
 from tempscope.scopes import TempScopes
-from tempscope.storages import LocalDiskStorage
+from tempscope.storages import HardlinkStorage, LocalDiskStorage, MemoryStorage
 
 
 BAD_NAMES = [
@@ -254,6 +255,53 @@ def test_permissions_at_the_bounds(scopes: TempScopes, tmp_path: Path, mode: int
     with scopes.open() as job:
         published = job.publish(job.new_file(), tmp_path / "out", mode=mode)
         assert published.stat().st_mode & 0o7777 == mode
+
+
+@pytest.fixture(params=["disk", "hard links", "memory"])
+def each(request: pytest.FixtureRequest, storage: LocalDiskStorage, base: Path) -> TempScopes:
+    """What opens scopes on each kind of storage."""
+    if request.param == "memory":
+        return TempScopes(MemoryStorage())
+    return TempScopes(storage if request.param == "disk" else HardlinkStorage(base))
+
+
+def test_publishing_what_only_has_a_path(each: TempScopes, tmp_path: Path) -> None:
+    """What is no path but has one, or gives one, is refused with how to get at it."""
+    (tmp_path / "f.txt").touch()
+    with each.open() as job:
+        with pytest.raises(ConfigurationError, match=r"^a Staged\w+ cannot be published: give its \.path$"):
+            job.publish(job.stage(tmp_path / "f.txt"), tmp_path / "out")  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="not entered.* cannot be published: enter it by with"):
+            job.publish(job.create_temp_file(), tmp_path / "out")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", [None, 5, object(), ["list"]])
+def test_publishing_what_is_no_path(scopes: TempScopes, tmp_path: Path, path: Any) -> None:
+    """What is neither a path nor an open file is refused by name."""
+    with scopes.open() as job, pytest.raises(ConfigurationError) as caught:
+        job.publish(path, tmp_path / "out")
+    said = f"{path!r} cannot be published: give a path of the scope, or an open file of unnamed_file()"
+    assert str(caught.value) == said
+
+
+def test_publishing_the_scopes_own_directory(each: TempScopes, tmp_path: Path) -> None:
+    """The directory of the scope itself is refused as that, with what can be published instead."""
+    with each.open() as job, pytest.raises(ForeignPathError) as caught:
+        job.publish(job.directory, tmp_path / "out")
+    said = " is the scope's own directory, which ends with it: name what is in it, or a new_dir()"
+    assert str(caught.value).endswith(said)
+
+
+def test_staging_by_a_name_that_is_taken(each: TempScopes, tmp_path: Path) -> None:
+    """The error of a taken name tells the name, not the source, be it a file or a directory."""
+    (tmp_path / "f.txt").touch()
+    (tmp_path / "d").mkdir()
+    with each.open() as job:
+        job.new_file(name="out.mkv")
+        for source in ("f.txt", "d"):
+            with pytest.raises(NameTakenError) as caught:
+                job.stage(tmp_path / source, name="out.mkv")
+            assert caught.value.strerror == "the name 'out.mkv' is taken in this scope"
 
 
 @pytest.mark.parametrize("callback", [None, 5, "print"])
