@@ -220,6 +220,8 @@ class Scope:
             What was done.
 
         Raises:
+            ConfigurationError: If *exc* is no exception; the scope is still open then.
+
             StagedSourceChangedError: If an input that was staged read-only was written to.
 
             LeftoverError: In strict mode, if something could not be removed.

@@ -543,7 +543,12 @@ class TempFileManager(Scope):
 
         Plain threads and executors do not carry the current scope over; the result may be called
         any number of times, also at once.
+
+        Raises:
+            ConfigurationError: If *fn* cannot be called.
         """
+        if not callable(fn):
+            raise ConfigurationError(f"bind() takes a function, and {fn!r} cannot be called")
         if inspect.iscoroutinefunction(fn):
 
             @functools.wraps(fn)

@@ -311,6 +311,32 @@ def test_a_callback_that_cannot_be_called(scopes: TempScopes, callback: Any) -> 
         job.register_cleanup_callback(callback)
 
 
+@pytest.mark.parametrize("function", [None, 5, "print"])
+def test_binding_what_cannot_be_called(scopes: TempScopes, function: Any) -> None:
+    """It is refused when it is bound, not in some thread."""
+    with scopes.open() as job, pytest.raises(ConfigurationError, match="cannot be called"):
+        job.bind(function)
+
+
+@pytest.mark.parametrize("exc", ["failed", ValueError, 5, False])
+def test_closing_with_what_is_no_exception(scopes: TempScopes, exc: Any) -> None:
+    """What is no exception is refused, and the scope is still open."""
+    with scopes.open() as job:
+        for close in (job.close, lambda exc: asyncio.run(job.aclose(exc))):
+            with pytest.raises(ConfigurationError) as caught:
+                close(exc)
+            said = f"exc cannot be {exc!r}: give the exception that ended the job, or None if it ended well"
+            assert str(caught.value) == said
+        assert job.new_file().exists()
+
+
+@pytest.mark.parametrize("place", ["/var/tmp", Path("/var/tmp"), LocalDiskStorage, object()])
+def test_spilling_to_what_is_no_storage(place: Any) -> None:
+    """A directory, or the class of a storage, is no place to spill to."""
+    with pytest.raises(ConfigurationError, match=r"spill_to cannot be .*: give a storage on a disk"):
+        MemoryStorage(spill_to=place)
+
+
 def test_a_callback_that_nobody_would_await(scopes: TempScopes) -> None:
     """A coroutine function is refused as a callback."""
 
