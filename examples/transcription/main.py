@@ -58,13 +58,17 @@ def show_what_is_left(application: Application) -> int:
 def main() -> int:
     """Serve, transcribe, and return the exit status."""
     parser = argparse.ArgumentParser(description="Transcribe recordings from a server on this machine.")
-    parser.add_argument("--output", type=Path, help="where transcripts go (default: nowhere lasting)")
+    parser.add_argument(
+        "--output", type=Path, help="where transcripts go (default: a directory that goes at the end)"
+    )
     options = parser.parse_args()
     application = Application()
     with serving() as server, tempfile.TemporaryDirectory() as directory:
         output = options.output or Path(directory)
         output.mkdir(parents=True, exist_ok=True)
         status = asyncio.run(run(application, server, output))
+    if options.output is None:
+        print("The transcript was in a temporary directory, which is gone: --output DIR keeps it.")
     application.temp.storage().close()
     return status
 

@@ -38,7 +38,7 @@ def current_scope() -> TempFileManager:
     if manager is None:
         raise NoOpenScopeError(
             "no scope was entered in this context: use 'with scopes.open(...):' around the job "
-            "(threads need TempFileManager.bind)"
+            "(threads need TempFileManager.bind; a FastAPI dependency, 'async with')"
         )
     if manager.closed:
         raise ScopeClosedError(

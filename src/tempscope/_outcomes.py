@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 
 from tempscope._names import escape
+from tempscope.errors import ConfigurationError
 from tempscope.model import Outcome, OutcomeKind
 
 
@@ -22,9 +23,18 @@ class SignalExit(SystemExit):
 
 
 def outcome_of(exc: BaseException | None, *, retry: bool = False) -> Outcome:
-    """Return the outcome of a job that *exc* left, or that ended by itself."""
+    """
+    Return the outcome of a job that *exc* left, or that ended by itself.
+
+    Raises:
+        ConfigurationError: If *exc* is no exception.
+    """
     if exc is None and not retry:
         return OK
+    if exc is not None and not isinstance(exc, BaseException):
+        raise ConfigurationError(
+            f"exc cannot be {exc!r}: give the exception that ended the job, or None if it ended well"
+        )
     error = None if exc is None else describe(exc)
     return Outcome("retry" if retry else classify(exc), exc, error)
 

@@ -14,7 +14,7 @@ from _thread import RLock
 from collections.abc import Callable, Iterator
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
 
 import attrs
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tempscope._temp_paths import TempPath
     from tempscope.storages._quota import Limit, Meter
 
-__all__ = ["Scope"]
+__all__ = ["Scope", "check_storage"]
 
 PREFIX = "tempscope_"
 """How unique names begin, unless somebody says otherwise."""
@@ -130,13 +130,7 @@ class Scope:
         return self
 
     def _begin(self, storage: TempStorage, policy: CleanupPolicy, name: str | None, prefix: str) -> None:
-        try:
-            may_keep = policy.may_keep
-        except AttributeError as error:
-            raise ConfigurationError(
-                f"policy is {policy!r}, which is no policy: it has no may_keep"
-            ) from error
-        if may_keep and Capability.RETAIN not in storage.capabilities:
+        if policy.may_keep and Capability.RETAIN not in storage.capabilities:
             raise UnsupportedError(
                 f"{policy!r} may keep scopes, and {storage!r} cannot: choose another of the two"
             )
@@ -226,6 +220,8 @@ class Scope:
             What was done.
 
         Raises:
+            ConfigurationError: If *exc* is no exception; the scope is still open then.
+
             StagedSourceChangedError: If an input that was staged read-only was written to.
 
             LeftoverError: In strict mode, if something could not be removed.
@@ -517,6 +513,20 @@ class Scope:
             f"scope {self._shown!r} cannot be pickled or copied: detach() hands it over to another process",
             scope=self._shown,
         )
+
+
+def check_storage(value: object) -> TempStorage:
+    """
+    Return *value* if it is a storage.
+
+    Raises:
+        ConfigurationError: If it is a class, or opens no areas.
+    """
+    if isinstance(value, type):
+        raise ConfigurationError(f"storage cannot be the class {value.__name__}: write {value.__name__}()")
+    if not hasattr(value, "open_area"):
+        raise ConfigurationError(f"storage is {value!r}, which is no storage: it has no open_area()")
+    return cast("TempStorage", value)
 
 
 def _renew_lock() -> None:

@@ -19,7 +19,7 @@ from tempscope._closing import ChildExit, CleanUp, reasons
 from tempscope._exits import Callback
 from tempscope._names import check_affixes, check_label, check_name, unique_name
 from tempscope._outcomes import describe
-from tempscope._scope import PREFIX, Scope
+from tempscope._scope import PREFIX, Scope, check_storage
 from tempscope._temp_paths import TempPath
 from tempscope.errors import (
     ConfigurationError,
@@ -29,7 +29,7 @@ from tempscope.errors import (
     UnsupportedError,
 )
 from tempscope.model import CleanupReport, Usage
-from tempscope.policies import DeleteOnClose
+from tempscope.policies import DeleteOnClose, check_policy
 from tempscope.protocols import CleanupPolicy, GivingUp, Progress, StagedFile, TempArea, TempStorage
 from tempscope.storages import LocalDiskStorage, absolute
 
@@ -100,11 +100,10 @@ class TempFileManager(Scope):
             raise ConfigurationError(
                 "give either base_dir or storage: the storage has a base directory of its own"
             )
-        elif not hasattr(storage, "open_area"):
-            raise ConfigurationError(f"storage is {storage!r}, which is no storage: it has no open_area()")
+        check_storage(storage)
         self._standalone = True
         name = check_label(name, "a scope's name")
-        self._begin(storage, _DEFAULT_POLICY if policy is None else policy, name, prefix)
+        self._begin(storage, _DEFAULT_POLICY if policy is None else check_policy(policy), name, prefix)
 
     # -- files for one block
 
@@ -379,8 +378,9 @@ class TempFileManager(Scope):
 
             durable: Whether content and name are on the disk before the call returns.
 
-            mode: The permissions; None for those of what was there, else 0o666 less the umask, and
-                0o777 less the umask for a directory.  What is in a directory keeps its own.
+            mode: The permissions, from 0 to 0o777; None for those of what was there, else 0o666 less
+                the umask, and 0o777 less the umask for a directory.  What is in a directory keeps its
+                own.
 
             progress: As in :meth:`stage`, where bytes have to be copied.
 
@@ -388,7 +388,7 @@ class TempFileManager(Scope):
             The destination, absolute.
 
         Raises:
-            ForeignPathError: If *path* is not in this scope, or *destination* is.
+            ForeignPathError: If *path* is not in this scope, or its directory, or *destination* is in it.
 
             PathMissingError: If *path* or the destination's directory is not there.
 
@@ -396,10 +396,15 @@ class TempFileManager(Scope):
 
             StorageFull: If there is no room.
 
+            ConfigurationError: If *mode* is no such permissions, or *path* neither path nor open file.
+
             StorageError: If the system refuses otherwise.
         """
+        if mode is not None:
+            _check_mode(mode)
         place = _absolute(destination, "destination")
         if not isinstance(path, str | os.PathLike):
+            _check_open_file(path)
             from tempscope._sharing import publish_unnamed
 
             return publish_unnamed(
@@ -552,7 +557,12 @@ class TempFileManager(Scope):
 
         Plain threads and executors do not carry the current scope over; the result may be called
         any number of times, also at once.
+
+        Raises:
+            ConfigurationError: If *fn* cannot be called.
         """
+        if not callable(fn):
+            raise ConfigurationError(f"bind() takes a function, and {fn!r} cannot be called")
         if inspect.iscoroutinefunction(fn):
 
             @functools.wraps(fn)
@@ -805,12 +815,12 @@ class TempFileManager(Scope):
                 them too.
 
         Raises:
-            ConfigurationError: If *quota* is no size.
+            ConfigurationError: If *policy* is none, or *quota* no size.
         """
         self._check_usable()
         child = TempFileManager._opened(
             self._storage,
-            self._policy if policy is None else policy,
+            self._policy if policy is None else check_policy(policy),
             name,
             label=self._label,
             label_quota=self._label_quota,
@@ -871,6 +881,24 @@ def _absolute(path: str | os.PathLike[str], what: str) -> Path:
     if isinstance(path, Path) and type(path) is not _PLAIN_PATH and path.is_absolute():
         return path
     return Path(absolute(path, what))
+
+
+def _check_mode(mode: object) -> None:
+    if isinstance(mode, int) and not isinstance(mode, bool) and 0 <= mode <= 0o777:
+        return
+    tail = f"; {mode} is {mode:#o}" if type(mode) is int and mode > 0o777 else ""
+    raise ConfigurationError(f"mode cannot be {mode!r}: write it octal, from 0 to 0o777, such as 0o644{tail}")
+
+
+def _check_open_file(given: object) -> None:
+    if hasattr(given, "closed") and hasattr(given, "flush"):
+        return
+    what, hint = repr(given), "give a path of the scope, or an open file of unnamed_file()"
+    if isinstance(given, TempPath):
+        hint = "enter it by with, which gives the path"
+    elif isinstance(getattr(given, "path", None), os.PathLike):
+        what, hint = f"a {type(given).__name__}", "give its .path"
+    raise ConfigurationError(f"{what} cannot be published: {hint}")
 
 
 def _check_callback(fn: object) -> None:

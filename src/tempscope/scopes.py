@@ -13,11 +13,12 @@ from tempscope import _open_scopes
 from tempscope._current import current_scope
 from tempscope._markers import hide_markers, refuse_marker
 from tempscope._names import check_label
+from tempscope._scope import check_storage
 from tempscope.errors import ConfigurationError, UnsupportedError
 from tempscope.listeners import check_listeners
 from tempscope.manager import TempFileManager
 from tempscope.model import ScopeRecord
-from tempscope.policies import DeleteOnClose
+from tempscope.policies import DeleteOnClose, check_policy
 from tempscope.protocols import CleanupPolicy, Listener, TakingOver, TempStorage
 from tempscope.units import parse_size
 
@@ -70,12 +71,8 @@ class TempScopes:
         listeners: Iterable[Listener] = (),
     ) -> None:
         refuse_marker(storage, "storage")
-        if not hasattr(storage, "open_area"):
-            raise ConfigurationError(f"storage is {storage!r}, which is no storage: it has no open_area()")
-        if not hasattr(policy, "at_close"):
-            raise ConfigurationError(f"policy is {policy!r}, which is no policy: it has no at_close()")
-        self._storage = storage
-        self._policy = policy
+        self._storage = check_storage(storage)
+        self._policy = check_policy(policy)
         self._label = check_label(label, "a label")
         self._quota = None if quota is None else parse_size(quota, what="quota", bare=True)
         self._strict = strict
@@ -125,7 +122,7 @@ class TempScopes:
         Raises:
             InvalidNameError: If *name* is not text, or longer than 1,000 characters.
 
-            ConfigurationError: If *quota* is no size.
+            ConfigurationError: If *policy* is none, or *quota* no size.
 
             UnsupportedError: If the policy may keep what the storage cannot.
         """
@@ -133,7 +130,7 @@ class TempScopes:
             refuse_marker(name, "name")
         manager = TempFileManager._opened(
             self._storage,
-            self._policy if policy is None else policy,
+            self._policy if policy is None else check_policy(policy),
             name,
             label=self._label,
             label_quota=self._quota,

@@ -259,6 +259,10 @@ class Settings:
         """
         if mapping is None:
             return cls()
+        if isinstance(mapping, Settings):
+            raise ConfigurationError(
+                "settings cannot be a Settings: they must be a mapping, which its as_dict() gives"
+            )
         if not isinstance(mapping, Mapping):
             raise ConfigurationError(f"settings cannot be {mapping!r}: they must be a mapping")
         for key, value in mapping.items():

@@ -212,7 +212,7 @@ def note(event: Event) -> None:
 
 def look_after(storage: TempStorage, listeners: list[Listener]) -> None:
     janitor = Janitor(
-        [storage, "base", lambda: storage, None],
+        [storage, "base", lambda: storage],
         lambda: KeepLast(3),
         interval="1h",
         jitter=0.5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 from collections.abc import Callable
@@ -14,14 +15,17 @@ from tempscope.errors import (
     ConfigurationError,
     ForeignPathError,
     InvalidNameError,
+    NameTakenError,
     PickledScopeError,
     ScopeEnteredError,
     StorageError,
     TempscopeError,
 )
+from tempscope.janitor import sweep
 from tempscope.manager import TempFileManager
+from tempscope.policies import DeleteOnClose, KeepAll, KeepOnFailure
 from tempscope.scopes import TempScopes
-from tempscope.storages import LocalDiskStorage
+from tempscope.storages import HardlinkStorage, LocalDiskStorage, MemoryStorage
 
 
 BAD_NAMES = [
@@ -139,7 +143,7 @@ def test_a_jobs_name_that_is_no_text(storage: LocalDiskStorage, name: Any) -> No
 @pytest.mark.parametrize("what", [None, object(), "DeleteOnClose", 5])
 def test_a_policy_that_is_none(storage: LocalDiskStorage, what: Any) -> None:
     """What cannot decide is refused where it is given."""
-    with pytest.raises(ConfigurationError, match="no policy"):
+    with pytest.raises(ConfigurationError, match="a policy such as"):
         TempScopes(storage, what)
     if what is None:
         return
@@ -149,8 +153,33 @@ def test_a_policy_that_is_none(storage: LocalDiskStorage, what: Any) -> None:
             lambda: job.scope(policy=what),
             lambda: TempFileManager(storage=storage, policy=what),
         ):
-            with pytest.raises(ConfigurationError, match="no policy"):
+            with pytest.raises(ConfigurationError, match="a policy such as"):
                 make()
+
+
+@pytest.mark.parametrize("policy", [DeleteOnClose, KeepAll, KeepOnFailure])
+def test_the_class_of_a_policy(storage: LocalDiskStorage, policy: Any) -> None:
+    """A policy's class in place of a policy is refused where it is given, with what to write instead."""
+    name = policy.__name__
+    with TempScopes(storage).open() as job:
+        for make in (
+            lambda: TempScopes(storage, policy),
+            lambda: TempScopes(storage).open(policy=policy),
+            lambda: job.scope(policy=policy),
+            lambda: TempFileManager(storage=storage, policy=policy),
+            lambda: sweep(storage, policy=policy),
+        ):
+            with pytest.raises(ConfigurationError) as caught:
+                make()
+            assert str(caught.value) == f"policy cannot be the class {name}: write {name}()"
+
+
+@pytest.mark.parametrize("make", [TempScopes, lambda storage: TempFileManager(storage=storage)])
+def test_the_class_of_a_storage(make: Callable[[Any], object]) -> None:
+    """A storage's class in place of a storage is refused where it is given, with what to write instead."""
+    with pytest.raises(ConfigurationError) as caught:
+        make(LocalDiskStorage)
+    assert str(caught.value) == "storage cannot be the class LocalDiskStorage: write LocalDiskStorage()"
 
 
 @pytest.mark.parametrize("what", [object(), "/tmp", 5])
@@ -194,11 +223,118 @@ def test_paths_of_others(scopes: TempScopes, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("mode", "shown", "tail"),
+    [
+        (644, "644", "; 644 is 0o1204"),
+        (0o4755, "2541", "; 2541 is 0o4755"),
+        (0o10000, "4096", "; 4096 is 0o10000"),
+        (-1, "-1", ""),
+        ("0644", "'0644'", ""),
+        (True, "True", ""),
+    ],
+)
+def test_permissions_that_are_none(
+    scopes: TempScopes, tmp_path: Path, mode: Any, shown: str, tail: str
+) -> None:
+    """What are no permissions, or has set-id bits, is refused before anything is published."""
+    said = f"mode cannot be {shown}: write it octal, from 0 to 0o777, such as 0o644{tail}"
+    with scopes.open() as job:
+        path = job.new_file()
+        for publish in (job.publish, lambda *args, **kwargs: asyncio.run(job.apublish(*args, **kwargs))):
+            with pytest.raises(ConfigurationError) as caught:
+                publish(path, tmp_path / "out", mode=mode)
+            assert str(caught.value) == said
+        assert path.exists()
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("mode", [0, 0o777])
+def test_permissions_at_the_bounds(scopes: TempScopes, tmp_path: Path, mode: int) -> None:
+    """All permissions from none to all of them are set as given."""
+    with scopes.open() as job:
+        published = job.publish(job.new_file(), tmp_path / "out", mode=mode)
+        assert published.stat().st_mode & 0o7777 == mode
+
+
+@pytest.fixture(params=["disk", "hard links", "memory"])
+def each(request: pytest.FixtureRequest, storage: LocalDiskStorage, base: Path) -> TempScopes:
+    """What opens scopes on each kind of storage."""
+    if request.param == "memory":
+        return TempScopes(MemoryStorage())
+    return TempScopes(storage if request.param == "disk" else HardlinkStorage(base))
+
+
+def test_publishing_what_only_has_a_path(each: TempScopes, tmp_path: Path) -> None:
+    """What is no path but has one, or gives one, is refused with how to get at it."""
+    (tmp_path / "f.txt").touch()
+    with each.open() as job:
+        with pytest.raises(ConfigurationError, match=r"^a Staged\w+ cannot be published: give its \.path$"):
+            job.publish(job.stage(tmp_path / "f.txt"), tmp_path / "out")  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="not entered.* cannot be published: enter it by with"):
+            job.publish(job.create_temp_file(), tmp_path / "out")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", [None, 5, object(), ["list"]])
+def test_publishing_what_is_no_path(scopes: TempScopes, tmp_path: Path, path: Any) -> None:
+    """What is neither a path nor an open file is refused by name."""
+    with scopes.open() as job, pytest.raises(ConfigurationError) as caught:
+        job.publish(path, tmp_path / "out")
+    said = f"{path!r} cannot be published: give a path of the scope, or an open file of unnamed_file()"
+    assert str(caught.value) == said
+
+
+def test_publishing_the_scopes_own_directory(each: TempScopes, tmp_path: Path) -> None:
+    """The directory of the scope itself is refused as that, with what can be published instead."""
+    with each.open() as job, pytest.raises(ForeignPathError) as caught:
+        job.publish(job.directory, tmp_path / "out")
+    said = " is the scope's own directory, which ends with it: name what is in it, or a new_dir()"
+    assert str(caught.value).endswith(said)
+
+
+def test_staging_by_a_name_that_is_taken(each: TempScopes, tmp_path: Path) -> None:
+    """The error of a taken name tells the name, not the source, be it a file or a directory."""
+    (tmp_path / "f.txt").touch()
+    (tmp_path / "d").mkdir()
+    with each.open() as job:
+        job.new_file(name="out.mkv")
+        for source in ("f.txt", "d"):
+            with pytest.raises(NameTakenError) as caught:
+                job.stage(tmp_path / source, name="out.mkv")
+            assert caught.value.strerror == "the name 'out.mkv' is taken in this scope"
+
+
 @pytest.mark.parametrize("callback", [None, 5, "print"])
 def test_a_callback_that_cannot_be_called(scopes: TempScopes, callback: Any) -> None:
     """It is refused when it is registered, not when the scope closes."""
     with scopes.open() as job, pytest.raises(ConfigurationError, match="cannot be called"):
         job.register_cleanup_callback(callback)
+
+
+@pytest.mark.parametrize("function", [None, 5, "print"])
+def test_binding_what_cannot_be_called(scopes: TempScopes, function: Any) -> None:
+    """It is refused when it is bound, not in some thread."""
+    with scopes.open() as job, pytest.raises(ConfigurationError, match="cannot be called"):
+        job.bind(function)
+
+
+@pytest.mark.parametrize("exc", ["failed", ValueError, 5, False])
+def test_closing_with_what_is_no_exception(scopes: TempScopes, exc: Any) -> None:
+    """What is no exception is refused, and the scope is still open."""
+    with scopes.open() as job:
+        for close in (job.close, lambda exc: asyncio.run(job.aclose(exc))):
+            with pytest.raises(ConfigurationError) as caught:
+                close(exc)
+            said = f"exc cannot be {exc!r}: give the exception that ended the job, or None if it ended well"
+            assert str(caught.value) == said
+        assert job.new_file().exists()
+
+
+@pytest.mark.parametrize("place", ["/var/tmp", Path("/var/tmp"), LocalDiskStorage, object()])
+def test_spilling_to_what_is_no_storage(place: Any) -> None:
+    """A directory, or the class of a storage, is no place to spill to."""
+    with pytest.raises(ConfigurationError, match=r"spill_to cannot be .*: give a storage on a disk"):
+        MemoryStorage(spill_to=place)
 
 
 def test_a_callback_that_nobody_would_await(scopes: TempScopes) -> None:

@@ -50,6 +50,7 @@ OURS = {
     "manager",
     "model",
     "policies",
+    "policies._ask",
     "policies._kept",
     "policies.on_close",
     "protocols",

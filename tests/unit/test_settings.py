@@ -218,6 +218,15 @@ def test_settings_come_from_a_mapping(mapping):
         Settings.from_mapping(mapping)
 
 
+def test_settings_in_place_of_a_mapping():
+    """Settings in place of a mapping are refused with the name of what makes one of them."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_mapping(Settings())
+    assert str(caught.value) == (
+        "settings cannot be a Settings: they must be a mapping, which its as_dict() gives"
+    )
+
+
 def test_nothing_can_spill_above_a_size_while_nothing_may_spill():
     """spill_above without spill contradicts itself and is refused."""
     with pytest.raises(ConfigurationError, match="spill_above cannot be '1MiB' while spill is False"):

@@ -98,8 +98,9 @@ class TempContainer(containers.DeclarativeContainer):
             temp = providers.Container(TempContainer, config=config.temp)
             service = providers.Factory(VideoService, scopes=temp.scopes)
 
-    The storages are made once; everything above a storage is made anew each time, so that an
-    override is seen at once.
+    The storages are made once: a setting of theirs that changes later, ``base_dir`` for one, is not
+    seen before ``storage.disk.reset()`` (or ``ram``, ``memory``, ``hardlink``).
+    Everything above a storage is made anew each time, so that an override is seen at once.
     The janitor is made once too, and asks for storage and policy anew at each pass; nothing runs
     before its ``start()``.
     The container only wires: a scope lives by the ``with`` of the service that opened it.

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from tempscope.errors import ConfigurationError
 from tempscope.units import check_count, format_duration, format_size, parse_duration, parse_size
 
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["Spending", "SweepBudget"]
+__all__ = ["Spending", "SweepBudget", "check_budget"]
 
 
 def _check_entries(value: int | None) -> int | None:
@@ -68,6 +69,22 @@ class SweepBudget:
         if self.bytes_per_second is not None:
             shown.append(f"bytes_per_second={format_size(self.bytes_per_second, exact=True)!r}")
         return f"SweepBudget({', '.join(shown)})"
+
+
+def check_budget(value: SweepBudget | None) -> SweepBudget:
+    """
+    Return *value*, or for None a budget without bounds.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    if value is None:
+        return SweepBudget()
+    if not isinstance(value, SweepBudget):
+        raise ConfigurationError(
+            f"budget cannot be {value!r}: give a SweepBudget, such as SweepBudget(entries=500)"
+        )
+    return value
 
 
 def _sleep(seconds: float) -> bool:

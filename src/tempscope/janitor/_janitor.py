@@ -22,8 +22,8 @@ from tempscope._clock import SystemClock
 from tempscope._markers import refuse_marker
 from tempscope._names import escape
 from tempscope.errors import ConfigurationError
-from tempscope.janitor._budget import Spending, SweepBudget
-from tempscope.janitor._place import Place, is_place, storage_at, takes_memory
+from tempscope.janitor._budget import Spending, SweepBudget, check_budget
+from tempscope.janitor._place import is_place, storage_at, takes_memory
 from tempscope.janitor._sweep import Sweep
 from tempscope.listeners import check_listeners, tell
 from tempscope.model import Entry, Event, JanitorStatus, Removal, SweepReport
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Janitor"]
 
-Source: TypeAlias = Place | Callable[[], Any]
-"""A place, or something that returns one when it is called."""
+Source: TypeAlias = TempStorage | str | os.PathLike[str] | Callable[[], Any]
+"""A storage, a base directory, or something that returns one when it is called."""
 
 PolicySource: TypeAlias = CleanupPolicy | Callable[[], Any] | None
 
@@ -132,7 +132,7 @@ class Janitor:
         self._policy = _check_policy(policy)
         self._interval = None if interval == _OFF else parse_duration(interval, what="interval")
         self._jitter = check_fraction(jitter, what="jitter")
-        self._budget = budget or SweepBudget()
+        self._budget = check_budget(budget)
         self._listeners = check_listeners(listeners)
         self._clock = clock or SystemClock()
         self._random = random
@@ -177,21 +177,26 @@ class Janitor:
             here.thread = thread
         _running.add(self)
 
-    def stop(self, seconds: float | None = None) -> None:
+    def stop(self, seconds: timedelta | str | float | None = None) -> None:
         """
         Make no more passes by itself; one that is going on ends after the thing at hand.
 
         Stopping what does not run is not an error; it can be started again.
 
         Args:
-            seconds: How long to wait for that end; None for as long as it takes.
+            seconds: How long to wait for that end: a number, text such as ``"3s"``, or a timedelta;
+                None for as long as it takes.
+
+        Raises:
+            ConfigurationError: If *seconds* is no duration; nothing is stopped then.
         """
+        wait = None if seconds is None else parse_duration(seconds, what="seconds", bare="s", minimum=0)
         here = self._here()
         with here.changing:
             here.stop.set()
             thread = here.thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(seconds)
+            thread.join(wait)
 
     async def astop(self) -> None:
         """Stop without blocking the event loop; otherwise as :meth:`stop`."""
@@ -380,11 +385,16 @@ def _is_source(given: object) -> bool:
     )
 
 
+def _names_storage(given: object) -> bool:
+    # A sweep takes None for the usual place; what runs for ever does not take it by mistake.
+    return given is not None and (is_place(given) or _is_source(given))
+
+
 def _check_storages(given: Any) -> tuple[Source, ...]:
-    if is_place(given) or _is_source(given):
+    if _names_storage(given):
         return (given,)
     several = tuple(given) if isinstance(given, Iterable) else ()
-    if not several or not all(is_place(each) or _is_source(each) for each in several):
+    if not several or not all(map(_names_storage, several)):
         raise ConfigurationError(
             f"storages cannot be {given!r}: give a storage, a base directory, something that returns one, "
             "or several of these"

@@ -11,11 +11,10 @@ import attrs
 from tempscope import _log
 from tempscope._clock import SystemClock
 from tempscope._names import escape
-from tempscope.errors import ConfigurationError
-from tempscope.janitor._budget import Spending, SweepBudget
+from tempscope.janitor._budget import Spending, SweepBudget, check_budget
 from tempscope.janitor._place import Place, shown, storage_at, sweeping_of
 from tempscope.model import Entry, Instant, Removal, ScopeRecord, SweepReport, Verdict
-from tempscope.policies import verdicts_of
+from tempscope.policies import check_policy, verdicts_of
 from tempscope.protocols import CleanupPolicy, Clock, Sweeping, TempStorage
 
 
@@ -64,12 +63,12 @@ def sweep(
 
         StorageError: If not even the root can be looked at: no descriptor left, for one.
 
-        ConfigurationError: If the first argument is neither, or *policy* is none.
+        ConfigurationError: If the first argument is neither, or *policy* or *budget* is none.
     """
     storage = storage_at(storage_or_base_dir, "sweep()")
-    if policy is not None and not hasattr(policy, "select"):
-        raise ConfigurationError(f"policy is {policy!r}, which is no policy: it has no select()")
-    spending = Spending(budget or SweepBudget(), only_looks=dry_run)
+    if policy is not None:
+        check_policy(policy)
+    spending = Spending(check_budget(budget), only_looks=dry_run)
     return Sweep(storage, policy, dry_run=dry_run, spending=spending).run()
 
 

@@ -258,11 +258,7 @@ class LocalArea(AreaSharing):
             prefix = f"{self._path}/"
             names = [part for part in text[len(prefix) :].split("/") if part not in ("", ".")]
             if not text.startswith(prefix) or not names or ".." in names:
-                raise ForeignPathError(
-                    f"{escape(text)!r} is not in this scope, whose directory is {escape(self._path)!r}",
-                    path=path,
-                    scope=self._label(),
-                )
+                raise self._foreign(path)
             current = self._own_copy()
         for name in names[:-1]:
             try:
@@ -276,6 +272,13 @@ class LocalArea(AreaSharing):
                     ) from error
                 raise self._failed(error, text, "reached") from error
         return _Parent(current, names[-1])
+
+    def _foreign(self, path: Path) -> ForeignPathError:
+        text = os.fspath(path)
+        what = f"is not in this scope, whose directory is {escape(self._path)!r}"
+        if text == self._path:
+            what = "is the scope's own directory, which ends with it: name what is in it, or a new_dir()"
+        return ForeignPathError(f"{escape(text)!r} {what}", path=path, scope=self._label())
 
     def usage(self) -> Usage:
         """Count what the area occupies now."""

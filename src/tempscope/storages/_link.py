@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeAlias
 import attrs
 
 from tempscope._names import escape
-from tempscope.errors import PathMissingError, StagedSourceChangedError, StorageError
+from tempscope.errors import NameTakenError, PathMissingError, StagedSourceChangedError, StorageError
 from tempscope.model import StagedMethod
 from tempscope.protocols import Progress
 from tempscope.storages._copy import LINKS, REFLINKS, STEP_DOWN, copy_bytes, reflink
@@ -38,7 +38,7 @@ _LOOK = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_NOFOLLOW", 0) | geta
 _LINK_STEP_DOWN = STEP_DOWN | {errno.EACCES}
 """Some file systems refuse links so; where the source itself cannot be read, copying says that."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-_AT_TARGET = (errno.EEXIST, errno.ENOSPC, errno.EDQUOT)
+_AT_TARGET = (errno.ENOSPC, errno.EDQUOT)
 
 
 Reserve: TypeAlias = Callable[[int], AbstractContextManager[object]]
@@ -326,7 +326,7 @@ class _Tree:
             raise
         except OSError as error:
             below = "" if self.walk is None else self.walk.path
-            raise _not_staged(error, self.source / below, self.path) from error
+            raise _not_staged(error, self.source / below, self.path / below) from error
         return StagedOnDisk(
             path=self.path,
             source=self.source,
@@ -377,6 +377,10 @@ def _not_staged(error: OSError, source: Path, path: Path) -> StorageError | Stag
     if isinstance(error, _Changed):
         return torn(source, error.words)
     code = error.errno or errno.EIO
+    if code == errno.EEXIST:
+        return NameTakenError(
+            f"the name {escape(path.name)!r} is taken in this scope", path=str(path), cause=error
+        )
     own_words = error.strerror or ""
     return storage_error(
         error,

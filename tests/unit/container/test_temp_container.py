@@ -56,6 +56,19 @@ def test_a_partial_configuration_gets_the_other_defaults(tmp_path: Path) -> None
     assert settings == Settings(base_dir=tmp_path)
 
 
+@pytest.mark.parametrize("backend", ["disk", "memory", "hardlink", "ram"])
+def test_a_storage_is_made_anew_when_its_provider_is_reset(backend: str) -> None:
+    """A setting that changes later makes no other storage; resetting the storage's provider does."""
+    container = configured(backend=backend, max_bytes=1)
+    storage, janitor = container.storage(), container.janitor()
+    container.config.from_dict({"max_bytes": 2})
+    assert container.storage() is storage
+    getattr(container.storage, backend).reset()
+    assert container.storage() is not storage
+    assert type(container.storage()) is type(storage)
+    assert container.janitor() is janitor
+
+
 def test_the_configuration_can_be_replaced_by_a_plain_mapping() -> None:
     """A mapping passed when nesting, or as an override, is the configuration."""
 

@@ -92,7 +92,7 @@ def test_making_one_does_nothing(tmp_path: Path) -> None:
     assert "not running" in repr(janitor)
 
 
-@pytest.mark.parametrize("given", [3, [], [3], LocalDiskStorage, [MemoryStorage], object(), {}])
+@pytest.mark.parametrize("given", [None, [None], 3, [], [3], LocalDiskStorage, [MemoryStorage], object(), {}])
 def test_what_cannot_be_swept(given: Any) -> None:
     """Storages are storages, base directories, functions, or several of them; a class is none."""
     with pytest.raises(ConfigurationError, match=r"^storages cannot be"):
@@ -106,6 +106,7 @@ def test_what_cannot_be_swept(given: Any) -> None:
         *(({"interval": timedelta(seconds=value)}, "interval cannot be") for value in (0, -1)),
         *(({"jitter": value}, "jitter cannot be") for value in (-0.1, 1.1, float("nan"), "some", True)),
         *(({"policy": value}, "policy cannot be") for value in (3, KeepAll, object())),
+        *(({"budget": value}, "give a SweepBudget") for value in (3, {}, {"entries": 3}, SweepBudget)),
         *(({"listeners": value}, "listener") for value in (3, print, [3], [Passes])),
     ],
 )
@@ -131,7 +132,7 @@ def test_a_pass_sweeps_all_its_storages(tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         leave(tmp_path / name, "left")
     janitor = Janitor(
-        [LocalDiskStorage(tmp_path / "one"), tmp_path / "two", lambda: tmp_path / "three", None]
+        [LocalDiskStorage(tmp_path / "one"), tmp_path / "two", lambda: tmp_path / "three", lambda: None]
     )
     foretold = janitor.sweep(dry_run=True)
     assert (foretold.removed, foretold.dry_run, janitor.status().passes) == (3, True, 0)
@@ -480,6 +481,34 @@ def test_the_loop_lives(passes: Passes, started: Callable[[Janitor], Janitor], c
     passes.wait(3)
     assert caplog.text.count("a janitor's pass was given up") == 2
     assert "a listener failed" in caplog.text
+
+
+@pytest.mark.parametrize("seconds", ["1ms", timedelta(milliseconds=1), 0.001, "0", 0])
+def test_how_long_stopping_waits(started: Callable[[Janitor], Janitor], seconds: Any) -> None:
+    """The wait for the pass at hand is a number of seconds, text, or a timedelta."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    class Slow(Shelf):
+        def areas(self) -> Any:
+            reached.set()
+            assert go_on.wait(30)
+            return iter(())
+
+    janitor = started(Janitor(Slow(), interval=NEVER))
+    assert reached.wait(30)
+    janitor.stop(seconds)
+    assert janitor.status().sweeping
+    assert not janitor.status().running
+    go_on.set()
+
+
+@pytest.mark.parametrize("seconds", [-1, "soon", True, float("inf"), object()])
+def test_what_is_no_wait_for_stopping(started: Callable[[Janitor], Janitor], seconds: Any) -> None:
+    """What is no duration is refused, and the janitor goes on."""
+    janitor = started(Janitor(MemoryStorage(), interval=NEVER))
+    with pytest.raises(ConfigurationError, match="seconds cannot be"):
+        janitor.stop(seconds)
+    assert janitor.status().running
 
 
 def test_stopping_cuts_a_pass_short(passes: Passes, started: Callable[[Janitor], Janitor]) -> None:

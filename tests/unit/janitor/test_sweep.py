@@ -432,11 +432,13 @@ def test_only_a_broken_root_raises(base: Path) -> None:
 
 @pytest.mark.parametrize("given", [3, object(), ["/tmp"]])
 def test_what_is_no_storage(given: Any) -> None:
-    """What is neither a storage nor a base directory is refused, as is a policy that is none."""
+    """What is no storage and no base directory is refused, as is a policy or a budget that is none."""
     with pytest.raises(ConfigurationError, match="a storage or a base directory"):
         sweep(given)
-    with pytest.raises(ConfigurationError, match="is no policy"):
+    with pytest.raises(ConfigurationError, match="a policy such as"):
         sweep(MemoryStorage(), policy=given)
+    with pytest.raises(ConfigurationError, match=r"budget cannot be .*give a SweepBudget"):
+        sweep(MemoryStorage(), budget=given)
 
 
 def test_memory_has_nothing_to_sweep() -> None:

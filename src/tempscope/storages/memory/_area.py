@@ -147,7 +147,10 @@ class MemoryArea:
         names = self._names_of(path)
         if not names:
             raise ForeignPathError(
-                "the scope's own directory cannot be published: name what is in it", path=path
+                f"{escape(self.tree.shown(()))!r} is the scope's own directory, which ends with it: "
+                "name what is in it, or a new_dir()",
+                path=path,
+                scope=self._label(),
             )
         options: Any = {"overwrite": overwrite, "durable": durable, "mode": mode, "progress": progress}
         if isinstance(destination, MemoryPath):

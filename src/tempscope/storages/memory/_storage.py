@@ -55,7 +55,7 @@ class MemoryStorage:
 
     Raises:
         ConfigurationError: If a size cannot be one, *spill_above* has nowhere to spill to, or
-            *spill_to* has no real paths.
+            *spill_to* is no storage, or has no real paths.
     """
 
     __slots__ = ("_areas", "_closed", "_kept", "_spill_to", "_volume")
@@ -72,10 +72,8 @@ class MemoryStorage:
             raise ConfigurationError(
                 f"spill_above={spill_above!r} needs a place to spill to: give spill_to, as LocalDiskStorage()"
             )
-        if spill_to is not None and Capability.REAL_PATHS not in spill_to.capabilities:
-            raise ConfigurationError(
-                f"spill_to={spill_to!r} has no real paths: give a storage on a disk, as LocalDiskStorage()"
-            )
+        if spill_to is not None:
+            _check_spill_to(spill_to)
         self._volume = Volume(
             _size(max_bytes, "max_bytes"), _count(max_files, "max_files"), _size(spill_above, "spill_above")
         )
@@ -231,6 +229,17 @@ class MemoryStorage:
 
 _IN_MEMORY = frozenset([Capability.RETAIN, Capability.UNNAMED_FILES])
 _ON_DISK = frozenset([Capability.REAL_PATHS, Capability.HAND_OVER, Capability.COMMAND_LEASE])
+
+
+def _check_spill_to(value: TempStorage) -> None:
+    if isinstance(value, type) or not hasattr(value, "open_area"):
+        raise ConfigurationError(
+            f"spill_to cannot be {value!r}: give a storage on a disk, as LocalDiskStorage()"
+        )
+    if Capability.REAL_PATHS not in value.capabilities:
+        raise ConfigurationError(
+            f"spill_to={value!r} has no real paths: give a storage on a disk, as LocalDiskStorage()"
+        )
 
 
 def _size(value: int | str | None, what: str) -> int | None:
