@@ -40,7 +40,7 @@ class OutsidePaths:
         # path's own text there is no other.
         self._paths: dict[str, str] = {}
 
-    def register(self, file: Path, sources: Container[tuple[int, int]] = ()) -> None:
+    def register(self, file: Path, sources: Container[tuple[int, int] | None] = ()) -> None:
         """
         Remember *file*, and write it down where the storage can, before returning.
 
@@ -95,7 +95,7 @@ class OutsidePaths:
                     journal.note_outside(Path(path), self._paths[path])
             raise
 
-    def drop(self, sources: Container[tuple[int, int]]) -> None:
+    def drop(self, sources: Container[tuple[int, int] | None]) -> None:
         """Forget those that are among the *sources*, which stay anyway."""
         for path, text in list(self._paths.items()):
             if _present(path, text) in sources:
