@@ -542,6 +542,46 @@ def test_a_listener_may_use_the_janitor() -> None:
     assert [(status.passes, status.sweeping) for status in told] == [(1, False), (2, False)]
 
 
+class Asking(Asked):
+    """A policy that does something with the janitor that asks it."""
+
+    def __init__(self, ask: Callable[[], object]) -> None:
+        super().__init__()
+        self.ask = ask
+
+    def select(self, kept: Any, now: Any) -> list[Verdict]:
+        """Do it, and let everything go."""
+        self.ask()
+        return [Verdict(False, "it may go") for _ in kept]
+
+
+def test_a_policy_cannot_have_another_pass(caplog: pytest.LogCaptureFixture) -> None:
+    """A policy that asks its janitor for a pass inside the pass gets an error, is told, and keeps all."""
+    janitor = Janitor(Shelf(record_of("a")), Asking(lambda: janitor.sweep(dry_run=True)))
+    for _ in range(2):
+        report = janitor.sweep()
+        assert (report.removed, report.kept, report.failed) == (0, 1, 1)
+        assert "RuntimeError: a pass cannot be made inside another one" in report.entries[0].reason
+    assert janitor.status().passes == 2
+
+
+def test_a_policy_may_use_the_janitor() -> None:
+    """A policy may ask for the status, and stop a janitor whose own thread waits for this very pass."""
+    told: list[JanitorStatus] = []
+
+    def ask() -> None:
+        if not told:
+            janitor.start()
+            told.append(janitor.status())
+            janitor.stop()
+            told.append(janitor.status())
+
+    janitor = Janitor(Shelf(record_of("a")), Asking(ask), interval=NEVER)
+    assert janitor.sweep().removed == 1
+    assert [(status.running, status.sweeping) for status in told] == [(True, True), (False, True)]
+    janitor.stop()
+
+
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system gives no thread, starting raises, and the janitor is as it was."""
 
@@ -740,6 +780,24 @@ def test_a_pass_looks_after_quotas(tmp_path: Path) -> None:
         assert told == []
         janitor.sweep()
         assert told == ["too much"]
+
+
+def test_a_quota_callback_may_use_the_janitor(tmp_path: Path) -> None:
+    """What is called for an exceeded quota may ask the janitor that noticed for its status, and a pass."""
+    told: list[JanitorStatus] = []
+    with (
+        LocalDiskStorage(tmp_path) as storage,
+        TempScopes(storage).open("too much", quota="64KiB") as manager,
+    ):
+        path = manager.new_file()
+        with open(path, "wb") as file:
+            file.write(bytes(1 << 20))
+        janitor = Janitor(storage)
+        manager.register_quota_callback(lambda: told.append(janitor.status()))
+        manager.register_quota_callback(janitor.sweep)
+        janitor.sweep()
+    assert [(status.passes, status.sweeping) for status in told] == [(1, False)]
+    assert janitor.status().passes == 2
 
 
 @pytest.mark.parametrize("short", [True, False])
