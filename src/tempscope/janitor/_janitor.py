@@ -278,10 +278,11 @@ class Janitor:
     def _wait(self) -> float:
         interval = self._interval or 0.0
         try:
-            return max(0.0, interval * (1.0 + self._jitter * (2.0 * self._random() - 1.0)))
+            interval = max(0.0, interval * (1.0 + self._jitter * (2.0 * self._random() - 1.0)))
         except Exception as error:
             _log.warn("a janitor goes on without jitter", error=type(error).__name__)
-            return interval
+        # More, about 292 years, is an error to those who wait.
+        return min(interval, threading.TIMEOUT_MAX)
 
     # -- one pass
 

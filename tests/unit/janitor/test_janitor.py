@@ -582,6 +582,22 @@ def test_a_policy_may_use_the_janitor() -> None:
     janitor.stop()
 
 
+@pytest.mark.parametrize("chance", [0.5, float("inf")])
+def test_an_interval_longer_than_a_thread_can_wait(
+    passes: Passes, started: Callable[[Janitor], Janitor], chance: float
+) -> None:
+    """Of an interval of centuries, or a jitter without bounds, a janitor waits as long as can be waited."""
+    janitor = Janitor(
+        MemoryStorage(), interval=timedelta(days=146_000), random=lambda: chance, listeners=[passes]
+    )
+    assert janitor._wait() == threading.TIMEOUT_MAX
+    started(janitor)
+    passes.wait()
+    while (thread := janitor._here().thread) is None or (thread.is_alive() and not janitor._here().due):
+        threading.Event().wait(0.001)
+    assert janitor.status().running
+
+
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system gives no thread, starting raises, and the janitor is as it was."""
 
