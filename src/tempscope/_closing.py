@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 import attrs
@@ -23,9 +24,15 @@ from tempscope.protocols import CleanupPolicy, StagedFile, TempArea
 if TYPE_CHECKING:
     from tempscope._scope import Scope
 
-__all__ = ["ChildExit", "CleanUp", "Closing", "ask", "reasons"]
+__all__ = ["ChildExit", "CleanUp", "Closing", "ask", "is_closing_here", "reasons"]
 
 _SHOWN_LEFTOVERS = 3
+_going_on: dict[Closing, int] = {}
+
+
+def is_closing_here() -> bool:
+    """Return whether a scope is just being closed in this thread, or by a task of its event loop."""
+    return get_ident() in list(_going_on.values())
 
 
 @attrs.frozen
@@ -161,14 +168,25 @@ class Closing:
 
     def run(self) -> CleanupReport:
         """Close the scope in this thread."""
-        # Exits may register others, so this goes on until there are none.
-        while (exits := self.scope._pending()) is not None:
-            exits.run(self.exc, self.failures)
-        self.settle_files()
-        return self.tell()
+        try:
+            _going_on[self] = get_ident()
+            # Exits may register others, so this goes on until there are none.
+            while (exits := self.scope._pending()) is not None:
+                exits.run(self.exc, self.failures)
+            self.settle_files()
+            return self.tell()
+        finally:
+            _going_on.pop(self, None)
 
     async def arun(self) -> CleanupReport:
         """Close the scope on an event loop: files go in a worker thread, whatever is cancelled."""
+        try:
+            _going_on[self] = get_ident()
+            return await self._run_on_loop()
+        finally:
+            _going_on.pop(self, None)
+
+    async def _run_on_loop(self) -> CleanupReport:
         try:
             while (exits := self.scope._pending()) is not None:
                 await exits.arun(self.exc, self.failures)

@@ -58,12 +58,18 @@ class _Here:
     changing: threading.RLock = attrs.field(factory=threading.RLock)
     stop: threading.Event = attrs.field(factory=threading.Event)
     thread: threading.Thread | None = None
+    sweeper: int | None = None
     due: float | None = None
     status: JanitorStatus = attrs.field(factory=JanitorStatus)
 
     @property
     def running(self) -> bool:
         return self.thread is not None and self.thread.is_alive() and not self.stop.is_set()
+
+    @property
+    def in_pass(self) -> bool:
+        """Whether this thread is in the middle of a pass: who calls is something that the pass called."""
+        return self.sweeper == threading.get_ident()
 
 
 class Janitor:
@@ -148,6 +154,10 @@ class Janitor:
 
         Returns:
             What was done in all storages together, and what failed.
+
+        Raises:
+            RuntimeError: If something that a pass of this janitor calls, such as its policy, asks for
+                another one.
         """
         return self._pass(self._here(), dry_run=dry_run)
 
@@ -182,6 +192,7 @@ class Janitor:
         Make no more passes by itself; one that is going on ends after the thing at hand.
 
         Stopping what does not run is not an error; it can be started again.
+        Something that a pass calls, such as the policy, does not wait for that end.
 
         Args:
             seconds: How long to wait for that end: a number, text such as ``"3s"``, or a timedelta;
@@ -195,7 +206,8 @@ class Janitor:
         with here.changing:
             here.stop.set()
             thread = here.thread
-        if thread is not None and thread is not threading.current_thread():
+        # What waits for this thread cannot be waited for in it.
+        if thread is not None and thread is not threading.current_thread() and not here.in_pass:
             thread.join(wait)
 
     async def astop(self) -> None:
@@ -271,24 +283,39 @@ class Janitor:
     def _wait(self) -> float:
         interval = self._interval or 0.0
         try:
-            return max(0.0, interval * (1.0 + self._jitter * (2.0 * self._random() - 1.0)))
+            interval = max(0.0, interval * (1.0 + self._jitter * (2.0 * self._random() - 1.0)))
         except Exception as error:
             _log.warn("a janitor goes on without jitter", error=type(error).__name__)
-            return interval
+        # More, about 292 years, is an error to those who wait.
+        return min(interval, threading.TIMEOUT_MAX)
 
     # -- one pass
 
     def _pass(
         self, here: _Here, *, dry_run: bool = False, stop: threading.Event | None = None
     ) -> SweepReport:
-        with here.passing:
-            report = self._sweep_all(here, dry_run, stop)
-        # Not under the lock: a listener may want to ask for something.
+        report = self._alone(here, dry_run, stop)
+        # Not under the lock: who is called may want to ask for something.
+        if not dry_run:
+            check_quotas()
         if self._listeners and not dry_run:
             tell(self._listeners, Event(kind="swept", removal=report))
             if report.failed:
                 tell(self._listeners, Event(kind="failed", removal=report))
         return report
+
+    def _alone(self, here: _Here, dry_run: bool, stop: threading.Event | None) -> SweepReport:
+        if here.in_pass:
+            raise RuntimeError(
+                "a pass cannot be made inside another one of the same janitor: ask for it in a listener, "
+                "which is told when the pass is over"
+            )
+        with here.passing:
+            try:
+                here.sweeper = threading.get_ident()
+                return self._sweep_all(here, dry_run, stop)
+            finally:
+                here.sweeper = None
 
     def _sweep_all(self, here: _Here, dry_run: bool, stop: threading.Event | None) -> SweepReport:
         begun = self._clock.now()
@@ -303,7 +330,6 @@ class Janitor:
         for storage in storages:
             report = _together(report, self._sweep_one(storage, policy, spending))
         if not dry_run:
-            check_quotas()
             relieve_memory(storages)
         report = attrs.evolve(
             report,
