@@ -284,8 +284,11 @@ class Closing:
         return self.verdict.reason if self.verdict is not None else ""
 
     def _warn(self, report: CleanupReport) -> None:
+        # What was skipped may be nobody's to remove, such as a registered file that was replaced.
         _log.warn(
-            "a scope left something behind; the next sweep tries again",
+            "a scope left something behind; the next sweep tries again"
+            if report.failed
+            else "a scope left something alone",
             scope=report.scope,
             failed=report.failed,
             skipped=report.skipped,

@@ -349,6 +349,20 @@ def test_rule_4_leftovers_are_a_warning_and_stand_in_the_report(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_rule_4_what_nobody_removes_is_no_promise(
+    scopes: TempScopes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning about a registered file that was replaced does not say that a sweep tries again."""
+    saved, file = tmp_path / "saved", tmp_path / "file"
+    for path in (saved, file):
+        path.touch()
+    with scopes.open() as job:
+        job.register_file(file)
+        saved.replace(file)
+    assert file.exists()
+    assert [record.message for record in caplog.records] == ["a scope left something alone"]
+
+
 def test_rule_4_strict_raises_for_leftovers(hooked: HookedStorage) -> None:
     """With ``strict=True`` they are an error, which has the report and survives pickling."""
     hooked.hooks.before["remove"] = leaving_behind("clip.mkv")
