@@ -458,7 +458,7 @@ class TempFileManager(Scope):
         Have an outside file or directory deleted with the scope, whatever the policy.
 
         The path is made absolute now.  It is deleted only if it then still is what it was: device,
-        inode and birth time are compared.  One that another was renamed over stays, and is told.
+        inode and birth time are compared.  A file that was renamed over it stays, and is told.
         A path of this scope belongs to it anyway.
         In a directory the root of a storage stays, with all scopes in it, and counts as skipped.
 
