@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import stat
 import threading
@@ -584,6 +585,17 @@ def test_the_root_of_a_file_system_is_refused(scopes: TempScopes) -> None:
         job.register_file("/")
 
 
+def told_by_the_journal(job: TempFileManager) -> str:
+    """Return what the journal of *job*'s process says now."""
+    lines = (job.directory.parent / "journal").read_text().splitlines()
+    told: dict[str, None] = {}
+    for line in map(json.loads, lines):
+        told.pop(line.get("gone", ""), None)
+        if "path" in line:
+            told[line["path"]] = None
+    return " ".join(told)
+
+
 def test_a_staged_source_is_never_deleted(scopes: TempScopes, tmp_path: Path) -> None:
     """A source that was registered too, by whatever name, stays, and the report says why."""
     source, other = tmp_path / "source", tmp_path / "other"
@@ -600,6 +612,70 @@ def test_a_staged_source_is_never_deleted(scopes: TempScopes, tmp_path: Path) ->
     assert [(entry.kind, entry.reason) for entry in job.report.entries] == [
         ("kept", "it is the source of a staged file")
     ]
+
+
+@pytest.mark.parametrize("order", ["registered first", "staged first"])
+def test_no_sweep_is_told_to_delete_a_staged_source(
+    storage: LocalDiskStorage, tmp_path: Path, order: str
+) -> None:
+    """The journal, by which a sweep goes after a crash, does not tell of a path that was staged."""
+    source = tmp_path / "source"
+    source.touch()
+    with TempScopes(storage).open() as job:
+        steps = [lambda: job.register_file(source), lambda: job.stage(source)]
+        for step in steps if order == "registered first" else reversed(steps):
+            step()
+        assert str(source) not in told_by_the_journal(job)
+        assert source.exists()
+
+
+def test_what_could_not_be_staged_stays_registered(storage: LocalDiskStorage, tmp_path: Path) -> None:
+    """A path whose staging failed is in the journal again, and goes with the scope."""
+    source = tmp_path / "source"
+    source.touch()
+    with TempScopes(storage).open() as job:
+        job.register_file(source)
+        job.new_file(name="taken")
+        with pytest.raises(NameTakenError):
+            job.stage(source, name="taken")
+        assert str(source) in told_by_the_journal(job)
+        with pytest.raises(PathMissingError):
+            job.stage(tmp_path / "nothing")
+    assert not source.exists()
+
+
+def test_a_source_that_vanishes_at_once_is_staged_all_the_same(tmp_path: Path) -> None:
+    """A source that cannot be looked at afterwards is not known as one, and nothing else fails by that."""
+
+    class Vanishing(type(Path())):  # type: ignore[misc]
+        def lstat(self) -> os.stat_result:
+            raise FileNotFoundError(errno.ENOENT, "gone")
+
+    source = tmp_path / "source"
+    source.mkdir()
+    with LocalDiskStorage(tmp_path / "base") as storage, TempScopes(storage).open() as job:
+        staged = job.stage(Vanishing(source))
+        assert staged.path.is_dir()
+        assert not job._sources
+
+
+def test_a_path_that_cannot_be_looked_at_is_no_source(
+    storage: LocalDiskStorage, tmp_path: Path, mocker: MockerFixture
+) -> None:
+    """A registered path of which nobody can tell what it is goes along when the scope is handed over."""
+    from tempscope import _outside_paths
+
+    source = tmp_path / "source"
+    source.touch()
+    job = TempScopes(storage).open()
+    job.register_file(tmp_path / "later")
+    job.stage(source)
+    unseen = mocker.patch.object(_outside_paths, "identify", side_effect=OSError(errno.EIO, "broken"))
+    token = job.detach()
+    mocker.stop(unseen)
+    with TempScopes(storage).attach(token) as again:
+        assert again._outside is not None
+        assert list(again._outside.described()) == [str(tmp_path / "later")]
 
 
 def test_a_registered_directory_with_a_root_in_it(scopes: TempScopes, tmp_path: Path) -> None:

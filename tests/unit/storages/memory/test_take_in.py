@@ -55,6 +55,17 @@ def test_a_source_that_changes_while_it_is_read(area, tmp_path):
     assert list(area.directory.iterdir()) == []
 
 
+def test_a_source_that_is_saved_atomically_while_it_is_read(area, tmp_path):
+    """An editor that puts another file in the source's place tears nothing: the copy is the old content."""
+    (tmp_path / "file").write_text("old")
+
+    def save(done, total):
+        (tmp_path / "new").write_text("and longer")
+        (tmp_path / "new").rename(tmp_path / "file")
+
+    assert take_in(area, tmp_path / "file", save).path.read_text() == "old"
+
+
 def test_a_source_below_a_file(area, tmp_path):
     """What cannot be there because its parent is a file is missing."""
     (tmp_path / "file").write_text("x")
