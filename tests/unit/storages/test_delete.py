@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from tempscope.model import Removal
 from tempscope.storages import _delete, _openat2
@@ -96,6 +97,18 @@ def chain(place: Path, depth: int) -> None:
         fd = below
     os.close(os.open("last", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
     os.close(fd)
+
+
+def fail_to_unlink_once(mocker: MockerFixture) -> None:
+    """Have the next ``unlink`` fail with an input/output error, and none after it."""
+    unlink, errors = os.unlink, [OSError(errno.EIO, "broken")]
+
+    def hooked(name: str, *, dir_fd: int) -> None:
+        if errors:
+            raise errors.pop()
+        unlink(name, dir_fd=dir_fd)
+
+    mocker.patch.object(os, "unlink", hooked)
 
 
 def descriptors() -> int:
@@ -886,14 +899,7 @@ def test_an_error_of_what_is_likely_there_is_told_and_the_rest_goes(tmp_path, to
     """P4: an error of unlinking is told once also where nothing is listed; the rest goes all the same."""
     place = tree(tmp_path / "x")
     (place / "file").touch()
-    unlink, errors = os.unlink, [OSError(errno.EIO, "broken")]
-
-    def hooked(name: str, *, dir_fd: int) -> None:
-        if errors:
-            raise errors.pop()
-        unlink(name, dir_fd=dir_fd)
-
-    mocker.patch.object(os, "unlink", hooked)
+    fail_to_unlink_once(mocker)
     assert [(e.path, e.errno) for e in removed_as_guessed(top, place, "file").entries] == [
         ("x/file", errno.EIO)
     ]
@@ -1137,14 +1143,7 @@ def test_a_single_error_is_told_and_not_tried_away(tmp_path, top, mocker):
     """P4: one error of unlinking is told once, although a second try would have gone well."""
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "f").touch()
-    unlink, errors = os.unlink, [OSError(errno.EIO, "broken")]
-
-    def hooked(name: str, *, dir_fd: int) -> None:
-        if errors:
-            raise errors.pop()
-        unlink(name, dir_fd=dir_fd)
-
-    mocker.patch.object(os, "unlink", hooked)
+    fail_to_unlink_once(mocker)
     assert [entry.errno for entry in remove_entry(top, "x").entries] == [errno.EIO]
 
 
