@@ -117,8 +117,9 @@ def start_time(pid: int) -> int:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(1024).strip()
+        with Descriptor.open(path, os.O_RDONLY) as file:
+            # Not from where the descriptor stands: a child that was forked since shares that, and reads on.
+            return os.pread(file.fd, 1024, 0).decode(errors="replace").strip()
     except OSError:
         return ""
 

@@ -70,7 +70,7 @@ FALLBACKS = (
     Fallback("openat", r'/i-\w+>, "\."', "a reserve that is not full is filled when the next scope ends"),
     # -- the owner's record
     Fallback(
-        "readlink|openat|newfstatat|ioctl|lseek|read|close",
+        "readlink|openat|newfstatat|ioctl|lseek|read|pread64|close",
         r"/proc/self/ns/pid|/etc/machine-id|/proc/(self|\d+)/stat>|/proc/(self|\d+)/stat\"",
         "the owner's record is for people: what cannot be read is left out of it",
     ),

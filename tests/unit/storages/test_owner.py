@@ -11,6 +11,7 @@ import pytest
 
 from tempscope.model import Owner
 from tempscope.storages import _owner
+from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._openat2 import open_directory
 from tempscope.storages._owner import OWNER, host_id, owner_of_this_process, read_owner, write_owner
 
@@ -32,6 +33,20 @@ def test_this_process(fd: int) -> None:
     assert read_owner(fd) == owner
     with pytest.raises(FileExistsError):
         write_owner(fd, owner)
+
+
+def test_a_child_that_reads_on_takes_nothing_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 57: a child forked while we read shares the file's position, and may be faster."""
+    really = Descriptor.open
+
+    def opened(name: str, flags: int) -> Descriptor:
+        descriptor = really(name, flags)
+        os.read(descriptor.fd, 4096)
+        return descriptor
+
+    expected = owner_of_this_process().started
+    monkeypatch.setattr(Descriptor, "open", opened)
+    assert expected == _owner.start_time(os.getpid()) > 0
 
 
 def test_a_umask_that_takes_our_own_permissions(fd: int, tmp_path: Path, umask: Callable[[int], int]) -> None:
@@ -93,7 +108,7 @@ def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError
 
     host_id.cache_clear()
-    monkeypatch.setattr("builtins.open", missing)
+    monkeypatch.setattr(Descriptor, "open", missing)
     monkeypatch.setattr(_owner.os, "readlink", missing)
     monkeypatch.setattr(_owner.sys, "platform", "win32")
     owner = owner_of_this_process()

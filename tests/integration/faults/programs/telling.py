@@ -10,9 +10,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+
+
+# A shell that starts a test in the background has it, and its children, ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def mark(word: str) -> None:
