@@ -38,7 +38,7 @@ from tempscope.protocols import (
     TempArea,
     UnnamedFiles,
 )
-from tempscope.storages._destination import Destination
+from tempscope.storages._destination import Destination, refuse_inside
 from tempscope.storages._journal import OutsidePath
 from tempscope.storages._publish import publish_unnamed as name_open_file
 
@@ -215,11 +215,7 @@ def publish_unnamed(
     file.flush()
     below = getattr(file, "buffer", file)
     if isinstance(getattr(below, "raw", below), io.FileIO):
-        if _is_inside(destination, scope.directory):
-            raise ForeignPathError(
-                f"{escape(str(destination))!r} is inside the scope: publish to a place that outlives it",
-                path=destination,
-            )
+        _refuse_inside(scope, destination)
         place = Destination(os.path.abspath(destination), overwrite, durable, _journal_of(scope))
         name_open_file(below.fileno(), place, mode=mode, progress=progress)
         _log.debug("file published", scope=scope._shown, path=destination)
@@ -228,11 +224,9 @@ def publish_unnamed(
     # No file of the system's: one with a name takes its content.
     if not below.readable():
         raise UnsupportedError("a file in memory that only writes cannot be published: open it with 'w+b'")
-    path, position = scope.new_file(), below.tell()
+    path = scope.new_file()
     try:
-        below.seek(0)
-        with path.open("wb") as copy:
-            shutil.copyfileobj(below, copy)
+        _copy_whole(below, path)
         return scope.publish(
             path, destination, overwrite=overwrite, durable=durable, mode=mode, progress=progress
         )
@@ -240,16 +234,28 @@ def publish_unnamed(
         # Not by what asks for quotas: that would hide what went wrong.
         scope._area_to_empty().delete(path)
         raise
+
+
+def _copy_whole(file: IO[bytes], path: Path) -> None:
+    """Write all of *file* to *path*; *file* stands where it stood."""
+    position = file.tell()
+    try:
+        file.seek(0)
+        with path.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
     finally:
-        below.seek(position)
+        file.seek(position)
 
 
-def _is_inside(destination: Path, directory: Path) -> bool:
-    """Whether *destination* is in *directory*, on a disk also by a link that leads there."""
-    if type(directory) is not type(Path()):
-        return destination.is_relative_to(directory)
-    home = os.path.realpath(os.path.dirname(os.path.abspath(destination)))
-    return Path(home).is_relative_to(os.path.realpath(directory))
+def _refuse_inside(scope: Scope, destination: Path) -> None:
+    directory = scope._area_to_empty().directory
+    if type(directory) is type(Path()):
+        refuse_inside(os.path.abspath(destination), os.fspath(directory), scope._shown)
+    elif destination.is_relative_to(directory):
+        raise ForeignPathError(
+            f"{escape(str(destination))!r} is inside the scope: publish to a place that outlives it",
+            path=destination,
+        )
 
 
 def _journal_of(scope: Scope) -> _AreaJournal | None:

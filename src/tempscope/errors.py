@@ -318,7 +318,7 @@ class CleanupFailed(TempscopeError, ExceptionGroup[Exception]):
         super().__init__(message, **context)
 
     # Narrower than BaseExceptionGroup.derive: a group of ours holds no BaseException.
-    def derive(self, excs: Sequence[Exception], /) -> CleanupFailed:  # type: ignore[override]
+    def derive(self, excs: Sequence[Exception], /) -> CleanupFailed:  # type: ignore[override]  # see above
         """Return a group of the same kind over *excs*; :meth:`split` and ``except*`` call it."""
         return CleanupFailed(self._message, excs, path=self.path, scope=self.scope, cause=self.cause)
 

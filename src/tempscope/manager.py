@@ -570,7 +570,7 @@ class TempFileManager(Scope):
                 with _current.as_current(self):
                     return await fn(*args, **kwargs)
 
-            return bound_coroutine  # type: ignore[return-value]
+            return bound_coroutine  # type: ignore[return-value]  # _R is a coroutine here
 
         @functools.wraps(fn)
         def bound(*args: _P.args, **kwargs: _P.kwargs) -> _R:

@@ -105,7 +105,7 @@ class Capability(enum.StrEnum):
 
 def _plain(value: object) -> Any:
     if attrs.has(type(value)):
-        return value.to_dict() if hasattr(value, "to_dict") else attrs.asdict(value)  # type: ignore[arg-type]
+        return value.to_dict() if hasattr(value, "to_dict") else attrs.asdict(value)  # type: ignore[arg-type]  # has() told
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     if isinstance(value, BaseException):

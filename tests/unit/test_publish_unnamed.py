@@ -69,6 +69,28 @@ def test_a_link_does_not_lead_into_the_scope(tmp_path: Path) -> None:
             job.publish(file, tmp_path / "link" / "done")
 
 
+def test_a_place_that_cannot_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An open file is not published where nobody can tell whether that is inside the scope."""
+    lstat = os.lstat
+
+    def refuse(place: str, **options: object) -> os.stat_result:
+        if place == str(tmp_path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return lstat(place, **options)  # type: ignore[arg-type]
+
+    with (
+        LocalDiskStorage(tmp_path / "base") as storage,
+        TempScopes(storage).open() as job,
+        job.unnamed_file() as file,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(os, "lstat", refuse)
+        with pytest.raises(StorageError, match="nobody can tell whether") as caught:
+            job.publish(file, tmp_path / "done")
+    assert caught.value.errno == errno.EIO
+    assert not (tmp_path / "done").exists()
+
+
 def test_what_cannot_be_published(storage: TempStorage, tmp_path: Path) -> None:
     """A closed file, a place in the scope and a missing directory are refused; nothing stays in the scope."""
     with TempScopes(storage).open() as job:

@@ -26,7 +26,7 @@ from tempscope.protocols import Progress, StagedFile
 from tempscope.storages._area_sharing import AreaSharing
 from tempscope.storages._delete import remove_contents, remove_entry
 from tempscope.storages._descriptor import Descriptor
-from tempscope.storages._destination import Destination
+from tempscope.storages._destination import Destination, refuse_inside
 from tempscope.storages._failure import storage_error
 from tempscope.storages._identity import Identity
 from tempscope.storages._instance import Instance, is_named
@@ -164,28 +164,11 @@ class LocalArea(AreaSharing):
         """Move a finished file or directory to its final place, atomically."""
         target = os.path.abspath(destination)
         with self._parent_of(path) as (fd, name):
-            self._refuse_inside(target)
+            refuse_inside(target, self._path, self._label())
             assert self._instance is not None
             place = Destination(target, overwrite, durable, self._instance.journal)
             publish(fd, name, place, mode=mode, progress=progress)
         return Path(target)
-
-    def _refuse_inside(self, target: str) -> None:
-        """Refuse a destination in the scope, also one that a link leads there."""
-        parent, name = os.path.split(target)
-        try:
-            inside = f"{os.path.join(_real(parent), name)}/".startswith(f"{_real(self._path)}/")
-        except OSError as error:
-            raise storage_error(
-                error,
-                f"nobody can tell whether {escape(target)!r} is inside the scope",
-                path=target,
-                scope=self._label(),
-            ) from error
-        if inside:
-            raise ForeignPathError(
-                f"{escape(target)!r} is inside the scope: publish to a place that outlives it", path=target
-            )
 
     def give_up(self, path: Path) -> Path:
         """Move *path* to a directory of its own, which no policy and no sweep touches."""
@@ -407,14 +390,6 @@ class LocalArea(AreaSharing):
             os.rename(self._name, f"t-{new_token()}", src_dir_fd=instance.fd, dst_dir_fd=instance.root.fd)
         except OSError as error:
             _log.debug("leftovers stay in place", errno=error.errno)
-
-
-def _real(path: str) -> str:
-    try:
-        return os.path.realpath(path, strict=True)
-    except (FileNotFoundError, NotADirectoryError):
-        # Whether what is missing matters, publishing says.
-        return os.path.realpath(path)
 
 
 class _Parent:

@@ -18,7 +18,7 @@ import attrs
 
 from tempscope import _log
 from tempscope._names import RESERVED_PREFIX, escape
-from tempscope.errors import NameTakenError, PathMissingError, StorageError
+from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError, StorageError
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor, identity_of
 from tempscope.storages._failure import storage_error
@@ -27,7 +27,7 @@ from tempscope.storages._rename import exchange, rename_to_free
 from tempscope.storages._token import new_token
 
 
-__all__ = ["Destination", "ToldOfCopies", "read_umask", "remove_quietly"]
+__all__ = ["Destination", "ToldOfCopies", "read_umask", "refuse_inside", "remove_quietly"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
@@ -35,6 +35,46 @@ _LOOKUP = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 _NO_LINKS = frozenset([errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
 _NO_RENAME_FLAGS = frozenset([errno.EINVAL, errno.ENOSYS])
 _NO_DIRECTORY_SYNC = frozenset([errno.EINVAL, errno.EOPNOTSUPP])
+
+
+def refuse_inside(target: str, home: str, scope: str) -> None:
+    """
+    Refuse a destination in the directory of the scope, also one that a link leads there.
+
+    Args:
+        target: The destination, an absolute path.
+
+        home: The scope's directory.
+
+        scope: The scope's name, for the error.
+
+    Raises:
+        ForeignPathError: If it is in there, and would not outlive the scope.
+
+        StorageError: If nobody can tell.
+    """
+    parent, name = os.path.split(target)
+    try:
+        inside = f"{os.path.join(_real(parent), name)}/".startswith(f"{_real(home)}/")
+    except OSError as error:
+        raise storage_error(
+            error,
+            f"nobody can tell whether {escape(target)!r} is inside the scope",
+            path=target,
+            scope=scope,
+        ) from error
+    if inside:
+        raise ForeignPathError(
+            f"{escape(target)!r} is inside the scope: publish to a place that outlives it", path=target
+        )
+
+
+def _real(path: str) -> str:
+    try:
+        return os.path.realpath(path, strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        # Whether what is missing matters, publishing says.
+        return os.path.realpath(path)
 
 
 class ToldOfCopies(Protocol):

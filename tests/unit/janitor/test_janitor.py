@@ -823,10 +823,8 @@ def test_a_pass_looks_after_quotas(tmp_path: Path) -> None:
         LocalDiskStorage(tmp_path) as storage,
         TempScopes(storage).open("too much", quota="64KiB") as manager,
     ):
-        path = manager.new_file()
         manager.register_quota_callback(lambda: told.append("too much"))
-        with open(path, "wb") as file:
-            file.write(bytes(1 << 20))
+        manager.new_file().write_bytes(bytes(1 << 20))
         janitor = Janitor(storage)
         janitor.sweep(dry_run=True)
         assert told == []
@@ -841,9 +839,7 @@ def test_a_quota_callback_may_use_the_janitor(tmp_path: Path) -> None:
         LocalDiskStorage(tmp_path) as storage,
         TempScopes(storage).open("too much", quota="64KiB") as manager,
     ):
-        path = manager.new_file()
-        with open(path, "wb") as file:
-            file.write(bytes(1 << 20))
+        manager.new_file().write_bytes(bytes(1 << 20))
         janitor = Janitor(storage)
         manager.register_quota_callback(lambda: told.append(janitor.status()))
         manager.register_quota_callback(janitor.sweep)

@@ -43,6 +43,16 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "disk" / f"tempscope-{os.geteuid()}"
 
 
+def interrupted_after(call: Callable[..., object]) -> Callable[..., None]:
+    """Return what does *call* and is interrupted just as that returned."""
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        call(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    return interrupted
+
+
 def in_child(job: Callable[[], Any]) -> Any:
     """Run *job* in a forked child and return what it returned, as JSON has it; its errors are told."""
     reading, writing = os.pipe()

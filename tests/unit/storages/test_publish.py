@@ -18,7 +18,7 @@ from tempscope.storages import _destination, _publish
 from tempscope.storages._destination import Destination
 from tempscope.storages._journal import Journal, read_journal
 
-from .conftest import as_nobody, in_child, needs_root
+from .conftest import as_nobody, in_child, interrupted_after, needs_root
 
 
 @pytest.fixture
@@ -402,14 +402,8 @@ def test_a_claim_that_cannot_be_replaced_goes(area, out, mocker):
 
 def test_an_interrupt_after_the_claim_was_replaced(area, out, mocker):
     """An interrupt just as the rename onto the claim returned leaves the product where it is."""
-    rename = os.rename
-
-    def interrupted(*args: Any, **kwargs: Any) -> None:
-        rename(*args, **kwargs)
-        raise KeyboardInterrupt
-
     mocker.patch.object(os, "link", failing(errno.EPERM))
-    mocker.patch.object(os, "rename", interrupted)
+    mocker.patch.object(os, "rename", interrupted_after(os.rename))
     with pytest.raises(KeyboardInterrupt):
         publish(area, out / "done", overwrite=False)
     assert (out / "done").read_bytes() == b"new"

@@ -17,7 +17,7 @@ from tempscope.storages import HardlinkStorage, LocalDiskStorage, _destination, 
 from tempscope.storages._area import LocalArea
 from tempscope.storages._journal import Journal
 
-from .conftest import as_nobody, below, in_child, needs_root, record_of
+from .conftest import as_nobody, below, in_child, interrupted_after, needs_root, record_of
 
 
 @pytest.fixture
@@ -260,14 +260,8 @@ def test_a_file_system_without_rename_flags(area, out, mocker, code):
 
 def test_an_interrupt_after_the_claim_was_replaced(area, out, mocker):
     """An interrupt just as the rename onto the claim returned leaves the product where it is."""
-    rename = os.rename
-
-    def interrupted(*args: Any, **kwargs: Any) -> None:
-        rename(*args, **kwargs)
-        raise KeyboardInterrupt
-
     mocker.patch.object(_rename, "_rename", fails(errno.ENOSYS))
-    mocker.patch.object(os, "rename", interrupted)
+    mocker.patch.object(os, "rename", interrupted_after(os.rename))
     with pytest.raises(KeyboardInterrupt):
         publish(area, out / "done", overwrite=False)
     assert below(out / "done") == NAMES
