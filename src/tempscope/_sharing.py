@@ -18,7 +18,6 @@ from tempscope import _log
 from tempscope._clock import SystemClock
 from tempscope._closing import ChildExit
 from tempscope._exits import Callback
-from tempscope._names import escape
 from tempscope._outcomes import outcome_of
 from tempscope._outside_paths import OutsidePaths
 from tempscope.errors import (
@@ -249,13 +248,9 @@ def _copy_whole(file: IO[bytes], path: Path) -> None:
 
 def _refuse_inside(scope: Scope, destination: Path) -> None:
     directory = scope._area_to_empty().directory
+    # A path in memory as the destination was refused, or moved to the disk, before.
     if type(directory) is type(Path()):
         refuse_inside(os.path.abspath(destination), os.fspath(directory), scope._shown)
-    elif destination.is_relative_to(directory):
-        raise ForeignPathError(
-            f"{escape(str(destination))!r} is inside the scope: publish to a place that outlives it",
-            path=destination,
-        )
 
 
 def _journal_of(scope: Scope) -> _AreaJournal | None:
