@@ -34,7 +34,9 @@ STEP_DOWN = frozenset(
 
 _NEVER = frozenset([errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY])
 _FICLONE = 0x40049409
-_CHUNK = 1 << 24
+_STEP, _STRIDE = 1 << 24, 1 << 26
+"""How much is copied at once: with somebody who is told of it, and without, when only an interrupt waits."""
+
 _BUFFER = 1 << 20
 _SEEK_DATA = getattr(os, "SEEK_DATA", None)
 _SEEK_HOLE = getattr(os, "SEEK_HOLE", None)
@@ -148,6 +150,7 @@ class _Copy:
         self._source = source_fd
         self._target = target_fd
         self._progress = progress
+        self._most = _STRIDE if progress is None else _STEP
         self._in_kernel = hasattr(os, "copy_file_range")
         status = os.fstat(source_fd)
         self._size = status.st_size
@@ -190,7 +193,7 @@ class _Copy:
     def _range(self, done: int, end: int | None) -> int:
         """Copy from where both files stand, to *end* or the source's; return up to where."""
         while end is None or done < end:
-            count = self._piece(_CHUNK if end is None else min(_CHUNK, end - done), done)
+            count = self._piece(self._most if end is None else min(self._most, end - done), done)
             if count == 0:
                 break
             done += count

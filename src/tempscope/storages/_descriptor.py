@@ -1,5 +1,5 @@
 """
-One open descriptor, closed exactly once.
+Open descriptors, each closed exactly once.
 
 Between ``os.open`` returning a number and Python storing it, a signal handler may raise, and the
 number is lost; between ``os.close`` and forgetting the number, it may be closed twice, which
@@ -16,17 +16,16 @@ from functools import partial
 from typing import Any, Self
 
 
-__all__ = ["Descriptor", "close_own", "identity_of", "is_own"]
+__all__ = ["Descriptor", "Descriptors", "close_own", "identity_of", "is_own"]
 
 _consume: Callable[[Iterable[Any]], object] = deque(maxlen=0).extend
 
 
-class Descriptor:
+class _Owner:
     """
-    Owns at most one descriptor.
+    Lives as long as somebody holds it and closes with the last reference at the latest.
 
-    Lives as long as somebody holds it and closes with the last reference at the latest;
-    not to be shared between threads while it is being closed.
+    Not to be shared between threads while it is being closed.
     """
 
     __slots__ = ("_held",)
@@ -34,20 +33,77 @@ class Descriptor:
     def __init__(self) -> None:
         self._held: list[int] = []
 
+    def _open(self, name: str, flags: int, mode: int, dir_fd: int | None) -> None:
+        if dir_fd is None:
+            self._held.extend(map(os.open, (name,), (flags,), (mode,)))
+        else:
+            self._held.extend(map(partial(os.open, mode=mode, dir_fd=dir_fd), (name,), (flags,)))
+
+    def close(self) -> None:
+        """Close all; closing twice, or by two threads at once, is not an error."""
+        for _ in range(len(self._held)):
+            try:
+                self._close_last()
+            except (IndexError, OSError):
+                # Linux frees the number even when close(2) fails; trying again would be the bug.
+                pass
+
+    def finish(self) -> None:
+        """
+        Close what was opened last, and say what closing said: a file written to may fail only now.
+
+        Raises:
+            OSError: The number is free all the same.
+        """
+        if self._held:
+            self._close_last()
+
+    def _close_last(self) -> None:
+        _consume(map(os.close, map(list.pop, (self._held,))))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._held:
+            self.close()
+
+    def __del__(self) -> None:
+        try:
+            if self._held:
+                self.close()
+        except AttributeError:
+            # An interrupt came before there was anything to hold.
+            pass
+
+
+class Descriptors(_Owner):
+    """Owns the descriptors that one ``with`` block opens."""
+
+    __slots__ = ()
+
+    def open(self, name: str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> int:
+        """Open *name* relative to *dir_fd*, close-on-exec; raises what ``os.open`` raises."""
+        self._open(name, flags, mode, dir_fd)
+        return self._held[-1]
+
+
+class Descriptor(_Owner):
+    """Owns at most one descriptor."""
+
+    __slots__ = ()
+
     @classmethod
     def open(cls, name: str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> Self:
         """Open *name* relative to *dir_fd*, close-on-exec; raises what ``os.open`` raises."""
         self = cls()
-        self.reopen(name, flags, mode, dir_fd=dir_fd)
+        self._open(name, flags, mode, dir_fd)
         return self
 
     def reopen(self, name: str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> None:
         """Close what is held, then open *name*."""
         self.close()
-        if dir_fd is None:
-            self._held.extend(map(os.open, (name,), (flags,), (mode,)))
-        else:
-            self._held.extend(map(_open_at(dir_fd, mode), (name,), (flags,)))
+        self._open(name, flags, mode, dir_fd)
 
     def take(self, opened: Iterator[int]) -> None:
         """Hold what *opened* yields; all of it must be C, or a handler could run in between."""
@@ -73,38 +129,6 @@ class Descriptor:
     def forget(self) -> None:
         """Let go of the number without closing it: somebody else closed it and it may be reused."""
         self._held.clear()
-
-    def close(self) -> None:
-        """Close it; closing twice, or by two threads at once, is not an error."""
-        if self._held:
-            try:
-                _consume(map(os.close, map(list.pop, (self._held,))))
-            except (IndexError, OSError):
-                # Linux frees the number even when close(2) fails; trying again would be the bug.
-                pass
-
-    def finish(self) -> None:
-        """
-        Close it, and say what closing said: a file that was written to may fail only now.
-
-        Raises:
-            OSError: The number is free all the same.
-        """
-        if self._held:
-            _consume(map(os.close, map(list.pop, (self._held,))))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        try:
-            self.close()
-        except AttributeError:
-            # An interrupt came before there was anything to hold.
-            pass
 
     def __repr__(self) -> str:
         return f"<Descriptor {self._held[0] if self._held else 'closed'}>"
@@ -133,7 +157,3 @@ def close_own(descriptor: Descriptor, identity: tuple[int, int]) -> bool:
         # Somebody else closed it, and it may be another file's by now.
         descriptor.forget()
     return own
-
-
-def _open_at(dir_fd: int, mode: int) -> Callable[[str, int], int]:
-    return partial(os.open, mode=mode, dir_fd=dir_fd)

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -22,7 +23,7 @@ from tempscope.model import StagedMethod
 from tempscope.protocols import Progress
 from tempscope.storages._copy import LINKS, REFLINKS, STEP_DOWN, copy_bytes, reflink
 from tempscope.storages._delete import remove_entry
-from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._descriptor import Descriptor, Descriptors
 from tempscope.storages._failure import storage_error
 from tempscope.storages._openat2 import open_directory
 from tempscope.storages._replicate import replicate
@@ -140,7 +141,9 @@ def stage_at_once(
                 return _staged(source, path, _linked(dir_fd, name, linking))
         if not reflinks or (REFLINKS and REFLINKS.suspects(status.st_dev, os.fstat(dir_fd).st_dev)):
             return None
-        return _staged(source, path, _duplicate(None, text, dir_fd, name, None, nullcontext, _refuse_to_copy))
+        with Descriptors() as held:
+            reading, status = _open_source(held, None, text)
+            return _staged(source, path, _fill_new(held, reading, status, dir_fd, name, _refuse_to_copy))
     except OSError:
         # The other function knows the words.
         return None
@@ -228,45 +231,53 @@ def _linked(into: int, name: str, linking: Linking) -> _Came:
 
 
 def _duplicate(
-    from_fd: int | None,
-    source: str,
+    from_fd: int | None, source: str, into: int, name: str, progress: Progress | None, reserve: Reserve
+) -> _Came:
+    with Descriptors() as held:
+        reading, status = _open_source(held, from_fd, source)
+        with reserve(status.st_size):
+            return _fill_new(held, reading, status, into, name, partial(copy_bytes, progress=progress))
+
+
+def _open_source(held: Descriptors, from_fd: int | None, source: str) -> tuple[int, os.stat_result]:
+    reading = held.open(source, _READ, dir_fd=from_fd)
+    status = os.fstat(reading)
+    _refuse_unless_file(status)
+    return reading, status
+
+
+def _fill_new(
+    held: Descriptors,
+    reading: int,
+    status: os.stat_result,
     into: int,
     name: str,
-    progress: Progress | None,
-    reserve: Reserve,
-    copy: Callable[[int, int, Progress | None], object] = copy_bytes,
+    copy: Callable[[int, int], object],
 ) -> _Came:
-    with Descriptor.open(source, _READ, dir_fd=from_fd) as reading:
-        status = os.fstat(reading.fd)
-        _refuse_unless_file(status)
-        # Never set-id bits, and always readable and writable by its new owner.
-        mode = status.st_mode & 0o777 | 0o600
-        with reserve(status.st_size), Descriptor.open(name, _CREATE, mode, dir_fd=into) as writing:
-            try:
-                shared = reflink(reading.fd, writing.fd)
-                if not shared:
-                    copy(reading.fd, writing.fd, progress)
-                _dress(writing, status, mode)
-                # A reflink is whole: it is atomic to writes (ioctl_ficlonerange(2)).
-                if not shared:
-                    _refuse_torn(status, reading.fd)
-            except BaseException:
-                _remove_if_there(name, into)
-                raise
+    """Make a new file *name* that is as *reading*, whose *status* was read."""
+    # Never set-id bits, and always readable and writable by its new owner.
+    mode = status.st_mode & 0o777 | 0o600
+    writing = held.open(name, _CREATE, mode, dir_fd=into)
+    try:
+        shared = reflink(reading, writing)
+        if not shared:
+            copy(reading, writing)
+        if stat.S_IMODE(os.fstat(writing).st_mode) != mode:
+            # The umask took something.
+            os.fchmod(writing, mode)
+        os.utime(writing, ns=(status.st_atime_ns, status.st_mtime_ns))
+        held.finish()
+        # A reflink is whole: it is atomic to writes (ioctl_ficlonerange(2)).
+        if not shared:
+            _refuse_torn(status, reading)
+    except BaseException:
+        _remove_if_there(name, into)
+        raise
     return _Came("reflink" if shared else "copy", status.st_size, (status.st_dev, status.st_ino))
 
 
 def _refuse_to_copy(*_: object) -> None:
     raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-
-
-def _dress(writing: Descriptor, status: os.stat_result, mode: int) -> None:
-    """Give a filled file its *mode* and the times of *status*, and close it."""
-    if stat.S_IMODE(os.fstat(writing.fd).st_mode) != mode:
-        # The umask took something.
-        os.fchmod(writing.fd, mode)
-    os.utime(writing.fd, ns=(status.st_atime_ns, status.st_mtime_ns))
-    writing.finish()
 
 
 def _refuse_torn(before: os.stat_result, reading: int) -> None:

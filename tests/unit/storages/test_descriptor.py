@@ -1,4 +1,4 @@
-"""One open descriptor, closed exactly once, whenever an interrupt comes."""
+"""Open descriptors, each closed exactly once, whenever an interrupt comes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tempscope.storages import _descriptor, _openat2
-from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._descriptor import Descriptor, Descriptors
 from tempscope.storages._openat2 import open_subdirectory
 
 
@@ -57,6 +57,21 @@ def test_it_opens_relative_to_another(tmp_path):
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
 
 
+def test_several_close_together(tmp_path):
+    """Several are open until the end of their with; finish closes the last of them at once."""
+    before = descriptors()
+    with Descriptors() as held:
+        first = held.open(str(tmp_path), os.O_RDONLY)
+        second = held.open(".", os.O_RDONLY, dir_fd=first)
+        held.finish()
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(second)
+        assert held.open(".", os.O_RDONLY, dir_fd=first) == second
+        assert os.path.sameopenfile(first, second)
+    held.finish()
+    assert descriptors() == before
+
+
 def test_a_number_that_is_somebody_elses_is_forgotten_or_swapped(tmp_path):
     """Forgetting leaves the number open; swapping exchanges what two hold."""
     one, two = Descriptor.open(str(tmp_path), os.O_RDONLY), Descriptor()
@@ -89,8 +104,8 @@ def test_two_that_close_at_once(tmp_path):
     """Whoever comes second finds nothing to close, and that is no error. The race is made by a fake list."""
 
     class Emptied(list[int]):
-        def __bool__(self) -> bool:
-            return True
+        def __len__(self) -> int:
+            return 1
 
     descriptor = Descriptor()
     descriptor._held = Emptied()
@@ -132,7 +147,7 @@ def _interrupted_at(number: int, job: Callable[[], None], modules: set[str]) -> 
 
 # Python discards an interrupt that comes inside __del__, and says so.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("way", ["open", "openat2", "plain"])
+@pytest.mark.parametrize("way", ["open", "several", "openat2", "plain"])
 def test_an_interrupt_at_any_opcode_neither_leaks_nor_closes_twice(tmp_path, mocker, way):
     """
     Row 5 (OP): an interrupt before any opcode of opening and closing leaks and double-closes nothing.
@@ -148,6 +163,12 @@ def test_an_interrupt_at_any_opcode_neither_leaks_nor_closes_twice(tmp_path, moc
     failed: list[int] = []
 
     def job() -> None:
+        if way == "several":
+            with Descriptors() as held:
+                held.open("d", os.O_RDONLY, dir_fd=parent)
+                held.open("d", os.O_RDONLY, dir_fd=parent)
+                held.finish()
+            return
         if way == "open":
             descriptor = Descriptor.open("d", os.O_RDONLY, dir_fd=parent)
         else:

@@ -311,7 +311,7 @@ def test_a_full_disk_leaves_no_partial_copy(tmp_path, tiny_disk):
 
 def test_a_copy_whose_close_fails_is_no_copy(source, area, mocker):
     """Row 28: an error of closing the copy is raised, and nothing of it stays."""
-    mocker.patch.object(_link.Descriptor, "finish", side_effect=OSError(errno.EDQUOT, "late"))
+    mocker.patch.object(_link.Descriptors, "finish", side_effect=OSError(errno.EDQUOT, "late"))
     with pytest.raises(StorageFull) as caught:
         stage(source, area, link_from=None)
     assert caught.value.errno == errno.EDQUOT
