@@ -8,7 +8,8 @@ import io
 import itertools
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -37,7 +38,8 @@ from tempscope.protocols import (
     TempArea,
     UnnamedFiles,
 )
-from tempscope.storages._destination import Destination, refuse_inside
+from tempscope.storages._base import resolve
+from tempscope.storages._destination import Destination
 from tempscope.storages._journal import OutsidePath
 from tempscope.storages._publish import publish_unnamed as name_open_file
 
@@ -214,8 +216,8 @@ def publish_unnamed(
     file.flush()
     below = getattr(file, "buffer", file)
     if isinstance(getattr(below, "raw", below), io.FileIO):
-        _refuse_inside(scope, destination)
-        place = Destination(os.path.abspath(destination), overwrite, durable, _journal_of(scope))
+        home = _home_of(scope)
+        place = Destination(os.fspath(destination), overwrite, durable, _journal_of(scope), home)
         name_open_file(below.fileno(), place, mode=mode, progress=progress)
         _log.debug("file published", scope=scope._shown, path=destination)
         scope._tell("published", path=destination)
@@ -246,11 +248,10 @@ def _copy_whole(file: IO[bytes], path: Path) -> None:
         file.seek(position)
 
 
-def _refuse_inside(scope: Scope, destination: Path) -> None:
+def _home_of(scope: Scope) -> Callable[[], str] | None:
     directory = scope._area_to_empty().directory
     # A path in memory as the destination was refused, or moved to the disk, before.
-    if type(directory) is type(Path()):
-        refuse_inside(os.path.abspath(destination), os.fspath(directory), scope._shown)
+    return partial(resolve, os.fspath(directory)) if type(directory) is type(Path()) else None
 
 
 def _journal_of(scope: Scope) -> _AreaJournal | None:

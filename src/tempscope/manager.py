@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
 
 from tempscope import _current, _log, _shield
 from tempscope._closing import ChildExit, CleanUp, reasons
@@ -306,7 +306,8 @@ class TempFileManager(Scope):
             with self._lock:
                 self._remember_staged(staged)
         _log.debug("file staged", scope=self._shown, how=staged.method, bytes_saved=staged.bytes_saved)
-        self._tell("staged", path=staged.path, source=staged.source, reason=staged.method)
+        if self._listeners:
+            self._tell("staged", path=staged.path, source=staged.source, reason=staged.method)
         return staged
 
     def _sparing(self, source: Path) -> AbstractContextManager[None]:
@@ -868,19 +869,24 @@ def _identity_of(source: Path) -> tuple[int, int] | None:
 
 
 def _as_source(source: str | os.PathLike[str]) -> Path:
-    if isinstance(source, Path) and type(source) is _PLAIN_PATH:
-        # The way of most, and fast: a path that is absolute is taken as it is.
-        text = str(source)
-        if text[0] == "/" and "\0" not in text:
-            return source
-    return _absolute(source, "source")
+    return source if _is_plain(source) else _absolute(source, "source")
 
 
 def _absolute(path: str | os.PathLike[str], what: str) -> Path:
     """Return *path* as an absolute path; one of a storage's own kind is one, and stays what it is."""
+    if _is_plain(path):
+        return Path(absolute(path, what)) if ".." in str(path) else path
     if isinstance(path, Path) and type(path) is not _PLAIN_PATH and path.is_absolute():
         return path
     return Path(absolute(path, what))
+
+
+def _is_plain(path: object) -> TypeGuard[Path]:
+    """Whether it is an absolute path already: most are, and this is fast."""
+    if type(path) is not _PLAIN_PATH:
+        return False
+    text = str(path)
+    return text[0] == "/" and "\0" not in text
 
 
 def _check_mode(mode: object) -> None:

@@ -26,7 +26,7 @@ from tempscope.protocols import Progress, StagedFile
 from tempscope.storages._area_sharing import AreaSharing
 from tempscope.storages._delete import remove_contents, remove_entry
 from tempscope.storages._descriptor import Descriptor
-from tempscope.storages._destination import Destination, refuse_inside
+from tempscope.storages._destination import Destination
 from tempscope.storages._failure import storage_error
 from tempscope.storages._identity import Identity
 from tempscope.storages._instance import Instance, is_named
@@ -162,13 +162,17 @@ class LocalArea(AreaSharing):
         progress: Progress | None,
     ) -> Path:
         """Move a finished file or directory to its final place, atomically."""
-        target = os.path.abspath(destination)
         with self._parent_of(path) as (fd, name):
-            refuse_inside(target, self._path, self._label())
             assert self._instance is not None
-            place = Destination(target, overwrite, durable, self._instance.journal)
+            place = Destination(
+                os.fspath(destination), overwrite, durable, self._instance.journal, self._real_path
+            )
             publish(fd, name, place, mode=mode, progress=progress)
-        return Path(target)
+        return destination
+
+    def _real_path(self) -> str:
+        assert self._instance is not None
+        return f"{self._instance.real_path}/{self._name}"
 
     def give_up(self, path: Path) -> Path:
         """Move *path* to a directory of its own, which no policy and no sweep touches."""

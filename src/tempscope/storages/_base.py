@@ -12,7 +12,7 @@ from tempscope._names import escape
 from tempscope.errors import BaseDirectoryError
 
 
-__all__ = ["absolute", "check_base", "find_base"]
+__all__ = ["absolute", "check_base", "find_base", "resolve"]
 
 _SYSTEM = ("/tmp", "/var/tmp", "/usr/tmp")
 _ON_POSIX = os.name == "posix"
@@ -34,6 +34,19 @@ def absolute(path: str | os.PathLike[str], what: str) -> str:
             path=text,
             cause=error,
         ) from error
+
+
+def resolve(path: str) -> str:
+    """
+    Return where *path* really is; what is missing is taken as it is spelled.
+
+    Raises:
+        OSError: If nobody can tell.
+    """
+    try:
+        return os.path.realpath(path, strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return os.path.realpath(path)
 
 
 def find_base(environ: Mapping[str, str] | None = None) -> tuple[str, bool]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, Self
 
@@ -19,6 +19,7 @@ import attrs
 from tempscope import _log
 from tempscope._names import RESERVED_PREFIX, escape
 from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError, StorageError
+from tempscope.storages._base import resolve
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor, identity_of
 from tempscope.storages._failure import storage_error
@@ -27,7 +28,7 @@ from tempscope.storages._rename import exchange, rename_to_free
 from tempscope.storages._token import new_token
 
 
-__all__ = ["Destination", "ToldOfCopies", "read_umask", "refuse_inside", "remove_quietly"]
+__all__ = ["Destination", "ToldOfCopies", "read_umask", "remove_quietly"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
@@ -35,46 +36,6 @@ _LOOKUP = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 _NO_LINKS = frozenset([errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
 _NO_RENAME_FLAGS = frozenset([errno.EINVAL, errno.ENOSYS])
 _NO_DIRECTORY_SYNC = frozenset([errno.EINVAL, errno.EOPNOTSUPP])
-
-
-def refuse_inside(target: str, home: str, scope: str) -> None:
-    """
-    Refuse a destination in the directory of the scope, also one that a link leads there.
-
-    Args:
-        target: The destination, an absolute path.
-
-        home: The scope's directory.
-
-        scope: The scope's name, for the error.
-
-    Raises:
-        ForeignPathError: If it is in there, and would not outlive the scope.
-
-        StorageError: If nobody can tell.
-    """
-    parent, name = os.path.split(target)
-    try:
-        inside = f"{os.path.join(_real(parent), name)}/".startswith(f"{_real(home)}/")
-    except OSError as error:
-        raise storage_error(
-            error,
-            f"nobody can tell whether {escape(target)!r} is inside the scope",
-            path=target,
-            scope=scope,
-        ) from error
-    if inside:
-        raise ForeignPathError(
-            f"{escape(target)!r} is inside the scope: publish to a place that outlives it", path=target
-        )
-
-
-def _real(path: str) -> str:
-    try:
-        return os.path.realpath(path, strict=True)
-    except (FileNotFoundError, NotADirectoryError):
-        # Whether what is missing matters, publishing says.
-        return os.path.realpath(path)
 
 
 class ToldOfCopies(Protocol):
@@ -102,31 +63,64 @@ class Destination:
         durable: Whether the name is on the disk before :meth:`sync` returns.
 
         journal: Told of a copy that is being made beside the destination, for the sweep after a crash.
+
+        home: Returns where the directory of the scope really is, in which nothing outlives it; may raise
+            OSError.  None if that was looked at before.
+
+    Raises:
+        ForeignPathError: From ``with``, if it is in there, also if only a link leads there.
+
+        StorageError: From ``with``, if nobody can tell; OSError if its directory cannot be opened.
     """
 
     path: str
     overwrite: bool
     durable: bool
     journal: ToldOfCopies | None = None
-    parent: Descriptor = attrs.field(factory=Descriptor, init=False)
+    home: Callable[[], str] | None = None
+    directory: str = attrs.field(init=False)
+    name: str = attrs.field(init=False)
+    fd: int = attrs.field(default=-1, init=False)
+    _held: Descriptor = attrs.field(factory=Descriptor, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        above, _, name = self.path.rpartition("/")
+        self.directory, self.name = above or "/", name or "."
 
     def __enter__(self) -> Self:
         # Looking names up and making them needs less than reading the directory, which syncing it needs.
-        self.parent.reopen(os.path.dirname(self.path), _DIRECTORY if self.durable else _LOOKUP)
+        self._held.reopen(self.directory, _DIRECTORY if self.durable else _LOOKUP)
+        self.fd = self._held.fd
+        if self.home is not None:
+            try:
+                self._refuse_inside(self.home)
+            except BaseException:
+                self._held.close()
+                raise
         return self
 
+    def _refuse_inside(self, home: Callable[[], str]) -> None:
+        try:
+            inside = f"{self._real_directory()}/{self.name}/".startswith(f"{home()}/")
+        except OSError as error:
+            raise storage_error(
+                error, f"nobody can tell whether {escape(self.path)!r} is inside the scope", path=self.path
+            ) from error
+        if inside:
+            raise ForeignPathError(
+                f"{escape(self.path)!r} is inside the scope: publish to a place that outlives it",
+                path=self.path,
+            )
+
+    def _real_directory(self) -> str:
+        try:
+            # What was opened, whatever its name means by now, and for one call; resolving takes one a part.
+            return os.readlink(f"/proc/self/fd/{self.fd}")
+        except OSError:
+            return resolve(self.directory)
+
     def __exit__(self, *_: object) -> None:
-        self.parent.close()
-
-    @property
-    def fd(self) -> int:
-        """Its directory."""
-        return self.parent.fd
-
-    @property
-    def name(self) -> str:
-        """Its name there."""
-        return os.path.basename(self.path) or "."
+        self._held.close()
 
     def install(self, name: str, dir_fd: int) -> None:
         """Move the finished file *name* of the directory *dir_fd* here, in one step."""
@@ -245,7 +239,7 @@ class Destination:
         What is left of it when an exception comes is removed.
         """
         name = f"{RESERVED_PREFIX}{new_token()}"
-        path = os.path.join(os.path.dirname(self.path), name)
+        path = os.path.join(self.directory, name)
         self._announce(path)
         try:
             yield name
@@ -287,14 +281,14 @@ class Destination:
     def failure(self, error: OSError, shown: str) -> StorageError:
         """Return our error for what the system said when *shown* was published."""
         what = f"nothing can be published as {escape(self.path)!r}"
-        code, parent = error.errno or errno.EIO, os.path.dirname(self.path)
+        code = error.errno or errno.EIO
         if code == errno.EEXIST:
             return NameTakenError(
                 f"{what}: something is there already, and overwrite is False", path=self.path, cause=error
             )
-        if code in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(parent):
+        if code in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(self.directory):
             return PathMissingError(
-                f"{what}: its directory {escape(parent)!r} is not there", path=self.path, cause=error
+                f"{what}: its directory {escape(self.directory)!r} is not there", path=self.path, cause=error
             )
         if code == errno.ENOENT:
             return PathMissingError(

@@ -342,6 +342,23 @@ def test_bad_destinations(area, out, way, tmp_path):
     assert os.listdir(out) == []
 
 
+def test_a_link_into_the_scope_without_proc(area, out, tmp_path, monkeypatch):
+    """Where the system does not say what was opened, a destination is resolved by its name."""
+    (tmp_path / "way").symlink_to(area.directory)
+    really = os.readlink
+
+    def without_proc(path: str, **options: Any) -> str:
+        if path.startswith("/proc/"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return really(path, **options)
+
+    monkeypatch.setattr(os, "readlink", without_proc)
+    with pytest.raises(ForeignPathError, match="inside the scope"):
+        publish(area, tmp_path / "way" / "x")
+    publish(area, out / "done")
+    assert below(out / "done") == NAMES
+
+
 def test_special_files_are_not_published(area, out, way):
     """A pipe in the directory is named; nothing is published, and all is still ours."""
     os.mkfifo(area.directory / "tree" / "sub" / "pipe")
