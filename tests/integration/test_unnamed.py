@@ -171,6 +171,28 @@ manager.unnamed_file()
     assert os.listdir(base / ROOT) == [".tempscope-root"]
 
 
+def test_killed_while_a_file_in_memory_is_published(tmp_path: Path) -> None:
+    """Row 1: what is published from memory, which no journal knows of, has no name until it is whole."""
+    program = """
+import os, signal, sys
+from tempscope import *
+
+def die(done, total):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+manager = TempScopes(MemoryStorage()).open()
+path = manager.new_file()
+path.write_bytes(bytes(10**6))
+manager.publish(path, sys.argv[1], progress=die)
+"""
+    (tmp_path / "out").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "out" / "done")], check=False, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_killed_while_it_is_copied_out(base: Path, tmp_path: Path) -> None:
     """Row 1, P3: killed while it is published to another file system, one sweep takes the copy away."""
     program = """

@@ -23,7 +23,7 @@ from tempscope.storages._root import make_private_directory
 from tempscope.storages._walk import Walk
 
 
-__all__ = ["publish", "publish_unnamed"]
+__all__ = ["give_name", "publish", "publish_unnamed"]
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _READ = os.O_RDONLY | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0)
@@ -153,6 +153,23 @@ def publish_unnamed(
 def _name(content: int, destination: Destination, mode: int, progress: Progress | None) -> None:
     if destination.durable:
         os.fsync(content)
+    if give_name(content, destination):
+        return
+    with Descriptor.open(f"/proc/self/fd/{content}", os.O_RDONLY) as again, destination.beside() as beside:
+        _copy(again.fd, beside, destination.fd, mode, destination, progress)
+        destination.install(beside, destination.fd)
+
+
+def give_name(content: int, destination: Destination) -> bool:
+    """
+    Give the open file *content*, which never had a name, the one of *destination*, which was entered.
+
+    Returns:
+        False if the system cannot, or the place is at fault, which copying there will tell.
+
+    Raises:
+        OSError: If something is there and may not be replaced, or the system refuses otherwise.
+    """
     path = f"/proc/self/fd/{content}"
     try:
         try:
@@ -167,9 +184,8 @@ def _name(content: int, destination: Destination, mode: int, progress: Progress 
     except OSError as error:
         if error.errno not in _NO_NAME:
             raise
-        with Descriptor.open(path, os.O_RDONLY) as again, destination.beside() as beside:
-            _copy(again.fd, beside, destination.fd, mode, destination, progress)
-            destination.install(beside, destination.fd)
+        return False
+    return True
 
 
 def _copy(

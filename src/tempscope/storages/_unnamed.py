@@ -12,7 +12,7 @@ from typing import IO, Any
 from tempscope.storages._token import new_token
 
 
-__all__ = ["open_unnamed"]
+__all__ = ["open_unnamed", "open_without_name"]
 
 _TMPFILE = getattr(os, "O_TMPFILE", 0)
 _NAMED = os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
@@ -35,20 +35,32 @@ def open_unnamed(dir_fd: int, mode: str) -> IO[Any]:
     Raises:
         OSError: If there is no room.
     """
-    access = os.O_RDWR if "+" in mode else os.O_WRONLY
-    if _TMPFILE:
-        try:
-            return _open(".", access | _TMPFILE, dir_fd, mode)
-        except OSError as error:
-            if error.errno not in _NO_TMPFILE:
-                raise
-    name = f".tempscope-{new_token()}"
-    file = _open(name, access | _NAMED, dir_fd, mode)
-    os.unlink(name, dir_fd=dir_fd)
+    file = open_without_name(dir_fd, mode)
+    if file is None:
+        name = f".tempscope-{new_token()}"
+        file = _open(name, _NAMED, dir_fd, mode)
+        os.unlink(name, dir_fd=dir_fd)
     return file
 
 
+def open_without_name(dir_fd: int, mode: str) -> IO[Any] | None:
+    """
+    Open a new file that has no name at any moment, and can be given one; None if the system cannot.
+
+    Args and errors as for :func:`open_unnamed`.
+    """
+    if not _TMPFILE:
+        return None
+    try:
+        return _open(".", _TMPFILE, dir_fd, mode)
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE:
+            raise
+        return None
+
+
 def _open(name: str, flags: int, dir_fd: int, mode: str) -> IO[Any]:
+    flags |= os.O_RDWR if "+" in mode else os.O_WRONLY
     # One call into C: no signal handler can lose the descriptor on its way into the file.
     [file] = map(partial(open, mode=mode), map(partial(os.open, mode=0o600, dir_fd=dir_fd), [name], [flags]))
     return file

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import IO
 
 from tempscope.errors import StorageError
 from tempscope.protocols import Progress
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._destination import Destination
+from tempscope.storages._publish import give_name
+from tempscope.storages._unnamed import open_without_name
 from tempscope.storages.memory._path import MemoryPath
 
 
@@ -47,14 +50,15 @@ def give_out(
         with place:
             bits = place.mode_for(mode, directory=directory)
             writer = _Writer(path, durable, progress)
-            with place.beside() as beside:
-                copy = os.path.join(os.path.dirname(destination), beside)
-                if directory:
-                    writer.tree(path, copy, bits)
-                    place.install_tree(beside, place.fd)
-                else:
-                    writer.file(path, copy, bits)
-                    place.install(beside, place.fd)
+            if directory or not writer.without_name(path, place, bits):
+                with place.beside() as beside:
+                    copy = os.path.join(place.directory, beside)
+                    if directory:
+                        writer.tree(path, copy, bits)
+                    else:
+                        writer.file(path, copy, bits)
+                    install = place.install_tree if directory else place.install
+                    install(beside, place.fd)
             place.sync()
     except StorageError:
         raise
@@ -71,21 +75,39 @@ class _Writer:
         self._done = 0
         self._total = _size(path) if progress is not None else 0
 
+    def without_name(self, path: Path, place: Destination, mode: int) -> bool:
+        """
+        Write a file that has no name until it is whole; False if the system has none such.
+
+        No journal knows of the copy, so this is how a process that is killed meanwhile leaves nothing.
+        """
+        copy = open_without_name(place.fd, "wb")
+        if copy is None:
+            return False
+        with copy:
+            self._fill(path, copy)
+            os.fchmod(copy.fileno(), mode)
+            if self._durable:
+                os.fsync(copy.fileno())
+            named = give_name(copy.fileno(), place)
+        self._done = self._done if named else 0
+        return named
+
     def file(self, path: Path, place: str, mode: int) -> None:
-        with (
-            path.open("rb", buffering=0) as content,
-            open(os.open(place, _CREATE, 0o600), "wb", buffering=0) as copy,
-        ):
-            while piece := content.read(_BUFFER):
-                rest = memoryview(piece)
-                while rest:
-                    rest = rest[copy.write(rest) :]
-                self._done += len(piece)
-                if self._progress is not None:
-                    self._progress(self._done, max(self._total, self._done))
+        with open(os.open(place, _CREATE, 0o600), "wb") as copy:
+            self._fill(path, copy)
             os.chmod(place, mode)
             if self._durable:
                 os.fsync(copy.fileno())
+
+    def _fill(self, path: Path, copy: IO[bytes]) -> None:
+        with path.open("rb", buffering=0) as content:
+            while piece := content.read(_BUFFER):
+                copy.write(piece)
+                self._done += len(piece)
+                if self._progress is not None:
+                    self._progress(self._done, max(self._total, self._done))
+        copy.flush()
 
     def tree(self, top: MemoryPath, place: str, mode: int) -> None:
         waiting: list[tuple[Path, str, int]] = [(top, place, mode)]

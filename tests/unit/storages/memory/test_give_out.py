@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError, StorageError, StorageFull
-from tempscope.storages import _destination
+from tempscope.storages import _destination, _unnamed
 
 
 @pytest.fixture(params=["memory", "disk"])
@@ -29,6 +29,14 @@ def publish(request, spill_area, tmp_path):
 
     publish.path = path
     return publish
+
+
+@pytest.fixture(params=["without a name", "beside"])
+def way(request, monkeypatch):
+    """How a file is written: without a name until it is whole, or where there are no such files, beside."""
+    if request.param == "beside":
+        monkeypatch.setattr(_unnamed, "_TMPFILE", 0)
+    return request.param
 
 
 @pytest.fixture
@@ -110,26 +118,26 @@ def test_inside_the_scope_is_no_destination(publish, spill_area):
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_durable_syncs_the_file_before_and_the_directory_after_the_rename(
-    durable, area, out, tmp_path, monkeypatch
+def test_durable_syncs_the_file_before_and_the_directory_after_it_has_its_name(
+    durable, area, out, way, monkeypatch
 ):
-    """The order is write, sync the file, rename, sync the directory; without durable nothing is synced."""
+    """The order is write, sync the file, name it, sync the directory; without durable nothing is synced."""
     out.mkdir()
     path = area.create_file("file")
     path.write_bytes(b"content")
     calls = []
-    sync, rename = os.fsync, os.rename
+    sync = os.fsync
     monkeypatch.setattr(
         os, "fsync", lambda fd: calls.append(("sync", stat.S_ISDIR(os.fstat(fd).st_mode))) or sync(fd)
     )
-    monkeypatch.setattr(
-        os, "rename", lambda *names, **fds: calls.append(("rename",)) or rename(*names, **fds)
-    )
+    name = "rename" if way == "beside" else "link"
+    really = getattr(os, name)
+    monkeypatch.setattr(os, name, lambda *names, **fds: calls.append((name,)) or really(*names, **fds))
     area.give_out(path, out / "final", overwrite=True, durable=durable, mode=None, progress=None)
-    assert calls == ([("sync", False), ("rename",), ("sync", True)] if durable else [("rename",)])
+    assert calls == ([("sync", False), (name,), ("sync", True)] if durable else [(name,)])
 
 
-def test_progress_is_told_and_can_cancel(area, out):
+def test_progress_is_told_and_can_cancel(area, out, way):
     """Progress hears of each piece; what it raises ends the copy, and nothing half-written stays."""
     out.mkdir()
     path = area.create_file("file")
@@ -151,7 +159,49 @@ def test_progress_is_told_and_can_cancel(area, out):
     assert seen[-1] == (3 << 20, 3 << 20)
 
 
-def test_a_full_disk_leaves_nothing_half_written(area, out, monkeypatch):
+def test_a_file_is_whole_before_it_has_a_name(area, out):
+    """Nothing is to be seen beside the destination while it is written."""
+    out.mkdir()
+    path = area.create_file("file")
+    path.write_bytes(bytes(2 << 20))
+    seen = []
+    options = {"overwrite": True, "durable": False, "mode": None}
+    for expected in ([], ["final"]):
+        area.give_out(path, out / "final", progress=lambda *_: seen.append(os.listdir(out)), **options)
+        assert seen == [expected, expected]
+        seen.clear()
+        path = area.create_file("file")
+        path.write_bytes(bytes(2 << 20))
+    assert (out / "final").stat().st_size == 2 << 20
+
+
+def test_what_cannot_be_named_is_written_again_beside(area, out, monkeypatch):
+    """Where a file without a name cannot be given one, as without /proc, it is written beside."""
+    out.mkdir()
+    path = area.create_file("file")
+    path.write_bytes(bytes(2 << 20))
+    really, seen = os.link, []
+
+    def without_proc(source, target, **options):
+        if str(source).startswith("/proc/"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return really(source, target, **options)
+
+    monkeypatch.setattr(os, "link", without_proc)
+    area.give_out(
+        path,
+        out / "final",
+        overwrite=False,
+        durable=True,
+        mode=None,
+        progress=lambda *now: seen.append(now),
+    )
+    assert (out / "final").stat().st_size == 2 << 20
+    assert os.listdir(out) == ["final"]
+    assert seen == [(1 << 20, 2 << 20), (2 << 20, 2 << 20)] * 2
+
+
+def test_a_full_disk_leaves_nothing_half_written(area, out, way, monkeypatch):
     """If the destination has no room the error is StorageFull, and the file is still in the scope."""
     out.mkdir()
     path = area.create_file("file")
@@ -160,7 +210,7 @@ def test_a_full_disk_leaves_nothing_half_written(area, out, monkeypatch):
     def fail(*args):
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(os, "chmod", fail)
+    monkeypatch.setattr(os, "chmod" if way == "beside" else "fchmod", fail)
     with pytest.raises(StorageFull):
         area.give_out(path, out / "final", overwrite=True, durable=True, mode=None, progress=None)
     assert os.listdir(out) == []
@@ -169,6 +219,7 @@ def test_a_full_disk_leaves_nothing_half_written(area, out, monkeypatch):
 
 def test_a_file_system_without_hard_links_still_refuses_what_is_there(area, out, monkeypatch):
     """Where link(2) cannot, the name is claimed first; what is there already stays."""
+    monkeypatch.setattr(_unnamed, "_TMPFILE", 0)
     out.mkdir()
     path = area.create_file("file")
     path.write_bytes(b"content")
