@@ -210,12 +210,13 @@ class Destination:
         if stat.S_ISLNK(present):
             present = 0
         if present:
-            self._refuse_to_replace(present, directory)
+            self.refuse_to_replace(present, directory)
         if mode is not None:
             return mode & 0o777
         return present & 0o777 if present else (0o777 if directory else 0o666) & ~read_umask()
 
-    def _refuse_to_replace(self, present: int, directory: bool) -> None:
+    def refuse_to_replace(self, present: int, directory: bool) -> None:
+        """Refuse what :meth:`mode_for` refuses: a file, or a *directory*, in place of the mode *present*."""
         if stat.S_ISDIR(present) if directory else stat.S_ISREG(present):
             # Without overwrite it is in the way too, which installing finds out in one step.
             return

@@ -570,6 +570,14 @@ def test_a_destination_that_cannot_be_looked_at(
     assert path.exists()
 
 
+def test_publishing_when_the_base_has_another_name(made: LocalArea, tmp_path: Path) -> None:
+    """A base directory that was renamed meanwhile is no obstacle: what is open is what counts."""
+    (tmp_path / "disk").rename(tmp_path / "renamed")
+    options: dict[str, Any] = {"overwrite": True, "durable": False, "mode": None, "progress": None}
+    made.give_out(made.directory / "file", tmp_path / "product", **options)
+    assert (tmp_path / "product").read_bytes() == b"content"
+
+
 def test_giving_up(made: LocalArea, storage: LocalDiskStorage, root: Path) -> None:
     """A path that is given up lies in a directory of its own, and outlives scope and storage."""
     deep = made.create_dir("directory") / "inner"

@@ -24,7 +24,7 @@ from tempscope.model import Capability, Removal, ScopeRecord, Usage
 from tempscope.protocols import Progress, StagedFile, TempArea
 from tempscope.storages._failure import storage_error
 from tempscope.storages.memory._file import BelowBuffer
-from tempscope.storages.memory._give_out import give_out
+from tempscope.storages.memory._give_out import give_out, move_out
 from tempscope.storages.memory._open import parse_mode, wrap
 from tempscope.storages.memory._path import MemoryPath
 from tempscope.storages.memory._remove import discard, measure, remove
@@ -192,17 +192,7 @@ class MemoryArea:
             )
         with tree.volume.lock, target.volume.lock:
             self._find(names)
-            found = destination.stat() if destination.exists() else None
-            if found is not None and not overwrite:
-                raise NameTakenError(
-                    f"nothing can be published as {destination.display!r}: something is there already, "
-                    "and overwrite is False",
-                    path=destination,
-                )
-            moved = MemoryPath.of(tree, names).move(destination)
-            if moved.is_file():
-                inherited = target.volume.masked(0o666) if found is None else found.st_mode
-                moved.chmod((inherited if mode is None else mode) & 0o777)
+            move_out(MemoryPath.of(tree, names), destination, overwrite=overwrite, mode=mode)
         return destination
 
     def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:

@@ -6,6 +6,7 @@ Whoever looks at the destination sees the old content or the new, whole.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import IO
@@ -19,7 +20,7 @@ from tempscope.storages._unnamed import open_without_name
 from tempscope.storages.memory._path import MemoryPath
 
 
-__all__ = ["give_out"]
+__all__ = ["give_out", "move_out"]
 
 _BUFFER = 1 << 20
 _CREATE = (
@@ -60,6 +61,30 @@ def give_out(
                     install = place.install_tree if directory else place.install
                     install(beside, place.fd)
             place.sync()
+    except StorageError:
+        raise
+    except OSError as error:
+        raise place.failure(error, path.display) from error
+
+
+def move_out(path: MemoryPath, destination: MemoryPath, *, overwrite: bool, mode: int | None) -> None:
+    """
+    Move *path*, which is there, to *destination* in another scope; the caller holds the locks of both.
+
+    Raises:
+        StorageError: If it cannot be; it is still where it was, the destination too.
+    """
+    place = Destination(destination.display, overwrite, durable=False)
+    try:
+        found = destination.stat() if destination.exists() else None
+        if found is not None:
+            if not overwrite:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            place.refuse_to_replace(found.st_mode, path.is_dir())
+        moved = path.move(destination)
+        if moved.is_file():
+            inherited = destination._tree.volume.masked(0o666) if found is None else found.st_mode
+            moved.chmod((inherited if mode is None else mode) & 0o777)
     except StorageError:
         raise
     except OSError as error:

@@ -331,3 +331,30 @@ def test_to_another_scope_it_stays_in_memory(area, storage, record):
     assert (other / "dir").is_dir()
     with pytest.raises(ForeignPathError):
         area.give_out(area.create_file("x"), area.directory / "y", overwrite=True, mode=None, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "code", "words"),
+    [
+        ("file", "full", errno.EISDIR, "is a directory"),
+        ("directory", "taken", errno.ENOTDIR, "is a file, which no directory replaces"),
+        ("directory", "full", errno.ENOTEMPTY, "never replaced"),
+        ("file", "gone/x", errno.ENOENT, "its directory .* is not there"),
+        ("file", "taken/x", errno.ENOTDIR, "its directory .* is not there"),
+        ("file", "", errno.EISDIR, "is a directory"),
+        ("directory", "", errno.EBUSY, "nothing can be published as"),
+    ],
+)
+def test_bad_places_in_another_scope(area, storage, record, kind, place, code, words):
+    """What is refused on disk is refused in memory, by the same errors, and both scopes stay as they were."""
+    other = storage.open_area(record()).directory
+    (other / "full").mkdir()
+    (other / "full" / "in").write_text("theirs")
+    (other / "taken").write_text("theirs")
+    path = area.create_file("p") if kind == "file" else area.create_dir("p")
+    with pytest.raises(StorageError, match=words) as caught:
+        area.give_out(path, other / place, overwrite=True, durable=False, mode=None, progress=None)
+    assert caught.value.errno == code
+    assert path.exists()
+    assert sorted(p.name for p in other.rglob("*")) == ["full", "in", "taken"]
+    assert (other / "taken").read_text() == "theirs"
