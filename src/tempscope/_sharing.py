@@ -216,8 +216,14 @@ def publish_unnamed(
     file.flush()
     below = getattr(file, "buffer", file)
     if isinstance(getattr(below, "raw", below), io.FileIO):
-        home = _home_of(scope)
-        place = Destination(os.fspath(destination), overwrite, durable, _journal_of(scope), home)
+        place = Destination(
+            os.fspath(destination),
+            overwrite,
+            durable,
+            _journal_of(scope),
+            home=_home_of(scope),
+            scope=scope._shown,
+        )
         name_open_file(below.fileno(), place, mode=mode, progress=progress)
         _log.debug("file published", scope=scope._shown, path=destination)
         scope._tell("published", path=destination)

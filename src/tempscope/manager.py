@@ -383,7 +383,8 @@ class TempFileManager(Scope):
                 the umask, and 0o777 less the umask for a directory.  What is in a directory keeps its
                 own.
 
-            progress: As in :meth:`stage`, where bytes have to be copied.
+            progress: As in :meth:`stage`, where bytes have to be copied; begins anew where the first way to
+                do so turns out to be none.
 
         Returns:
             The destination, absolute.

@@ -24,6 +24,7 @@ from tempscope.errors import (
 from tempscope.model import Entry, Removal, ScopeRecord, Usage
 from tempscope.protocols import Progress, StagedFile
 from tempscope.storages._area_sharing import AreaSharing
+from tempscope.storages._base import real_path
 from tempscope.storages._delete import remove_contents, remove_entry
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._destination import Destination
@@ -162,17 +163,19 @@ class LocalArea(AreaSharing):
         progress: Progress | None,
     ) -> Path:
         """Move a finished file or directory to its final place, atomically."""
-        with self._parent_of(path) as (fd, name):
+        parent = self._parent_of(path)
+        with parent as (fd, name):
             assert self._instance is not None
             place = Destination(
-                os.fspath(destination), overwrite, durable, self._instance.journal, self._real_path
+                os.fspath(destination),
+                overwrite,
+                durable,
+                self._instance.journal,
+                home=partial(real_path, parent.area_fd, self._path),
+                scope=self._label(),
             )
             publish(fd, name, place, mode=mode, progress=progress)
         return destination
-
-    def _real_path(self) -> str:
-        assert self._instance is not None
-        return f"{self._instance.real_path}/{self._name}"
 
     def give_up(self, path: Path) -> Path:
         """Move *path* to a directory of its own, which no policy and no sweep touches."""
@@ -246,7 +249,7 @@ class LocalArea(AreaSharing):
             names = [part for part in text[len(prefix) :].split("/") if part not in ("", ".")]
             if not text.startswith(prefix) or not names or ".." in names:
                 raise self._foreign(path)
-            current = self._own_copy()
+            current = area = self._own_copy()
         for name in names[:-1]:
             try:
                 current = open_subdirectory(current.fd, name)
@@ -258,7 +261,7 @@ class LocalArea(AreaSharing):
                         cause=error,
                     ) from error
                 raise self._failed(error, text, "reached") from error
-        return _Parent(current, names[-1])
+        return _Parent(current, names[-1], area)
 
     def _foreign(self, path: Path) -> ForeignPathError:
         text = os.fspath(path)
@@ -397,16 +400,23 @@ class LocalArea(AreaSharing):
 
 
 class _Parent:
-    """An open directory and a name in it, for one ``with``."""
+    """An open directory and a name in it, for one ``with``; maybe the area's directory above it, too."""
 
-    __slots__ = ("_descriptor", "_name")
+    __slots__ = ("_area", "_descriptor", "_name")
 
-    def __init__(self, descriptor: Descriptor, name: str) -> None:
+    def __init__(self, descriptor: Descriptor, name: str, area: Descriptor | None = None) -> None:
         self._descriptor = descriptor
         self._name = name
+        self._area = area or descriptor
+
+    @property
+    def area_fd(self) -> int:
+        """The area's directory."""
+        return self._area.fd
 
     def __enter__(self) -> tuple[int, str]:
         return self._descriptor.fd, self._name
 
     def __exit__(self, *_: object) -> None:
         self._descriptor.close()
+        self._area.close()

@@ -12,7 +12,7 @@ from tempscope._names import escape
 from tempscope.errors import BaseDirectoryError
 
 
-__all__ = ["absolute", "check_base", "find_base", "resolve"]
+__all__ = ["absolute", "check_base", "find_base", "real_path", "resolve"]
 
 _SYSTEM = ("/tmp", "/var/tmp", "/usr/tmp")
 _ON_POSIX = os.name == "posix"
@@ -34,6 +34,20 @@ def absolute(path: str | os.PathLike[str], what: str) -> str:
             path=text,
             cause=error,
         ) from error
+
+
+def real_path(fd: int, path: str) -> str:
+    """
+    Return where the directory that is open as *fd*, and was opened as *path*, is now.
+
+    Raises:
+        OSError: If nobody can tell.
+    """
+    try:
+        # Whatever the name means by now, and for one call; resolving it takes one for each part.
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return resolve(path)
 
 
 def resolve(path: str) -> str:

@@ -25,7 +25,7 @@ class _Owner:
     """
     Lives as long as somebody holds it and closes with the last reference at the latest.
 
-    Not to be shared between threads while it is being closed.
+    One thread uses it; two may close it at once.
     """
 
     __slots__ = ("_held",)

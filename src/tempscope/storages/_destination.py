@@ -12,14 +12,15 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, Self
+from functools import partial
+from typing import Any, Protocol, Self
 
 import attrs
 
 from tempscope import _log
 from tempscope._names import RESERVED_PREFIX, escape
 from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError, StorageError
-from tempscope.storages._base import resolve
+from tempscope.storages._base import real_path, resolve
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor, identity_of
 from tempscope.storages._failure import storage_error
@@ -50,6 +51,18 @@ class ToldOfCopies(Protocol):
         ...
 
 
+def read_umask() -> int:
+    """Return the umask without setting it, which would change it for all other threads meanwhile."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("Umask:"):
+                    return int(line.split()[1], 8)
+    except (OSError, ValueError):
+        pass
+    return 0o022
+
+
 @attrs.define
 class Destination:
     """
@@ -65,7 +78,9 @@ class Destination:
         journal: Told of a copy that is being made beside the destination, for the sweep after a crash.
 
         home: Returns where the directory of the scope really is, in which nothing outlives it; may raise
-            OSError.  None if that was looked at before.
+            OSError.  None if the scope has none on a disk.
+
+        scope: The name of the scope, for errors.
 
     Raises:
         ForeignPathError: From ``with``, if it is in there, also if only a link leads there.
@@ -78,48 +93,51 @@ class Destination:
     durable: bool
     journal: ToldOfCopies | None = None
     home: Callable[[], str] | None = None
+    scope: str | None = None
     directory: str = attrs.field(init=False)
     name: str = attrs.field(init=False)
     fd: int = attrs.field(default=-1, init=False)
     _held: Descriptor = attrs.field(factory=Descriptor, init=False)
 
     def __attrs_post_init__(self) -> None:
-        above, _, name = self.path.rpartition("/")
-        self.directory, self.name = above or "/", name or "."
+        above, slash, name = self.path.rpartition("/")
+        self.directory, self.name = above or slash or ".", name or "."
 
     def __enter__(self) -> Self:
-        # Looking names up and making them needs less than reading the directory, which syncing it needs.
-        self._held.reopen(self.directory, _DIRECTORY if self.durable else _LOOKUP)
-        self.fd = self._held.fd
-        if self.home is not None:
-            try:
-                self._refuse_inside(self.home)
-            except BaseException:
-                self._held.close()
-                raise
+        try:
+            # Looking names up and making them needs less than reading the directory, which syncing it needs.
+            self._held.reopen(self.directory, _DIRECTORY if self.durable else _LOOKUP)
+            self.fd = self._held.fd
+            self._refuse_inside(partial(real_path, self.fd, self.directory))
+        except BaseException as error:
+            self._held.close()
+            if isinstance(error, OSError) and not isinstance(error, StorageError):
+                # Nobody shall mend what is inside the scope.
+                self._refuse_inside(partial(resolve, self.directory))
+            raise
         return self
 
-    def _refuse_inside(self, home: Callable[[], str]) -> None:
+    def _refuse_inside(self, where: Callable[[], str]) -> None:
+        if self.home is None:
+            return
         try:
-            inside = f"{self._real_directory()}/{self.name}/".startswith(f"{home()}/")
+            inside = f"{where()}/{self.name}/".startswith(f"{self.home()}/")
         except OSError as error:
             raise storage_error(
-                error, f"nobody can tell whether {escape(self.path)!r} is inside the scope", path=self.path
+                error,
+                f"nobody can tell whether {escape(self.path)!r} is inside the scope",
+                path=self.path,
+                scope=self.scope,
             ) from error
         if inside:
             raise ForeignPathError(
                 f"{escape(self.path)!r} is inside the scope: publish to a place that outlives it",
                 path=self.path,
+                scope=self.scope,
             )
 
-    def _real_directory(self) -> str:
-        try:
-            # What was opened, whatever its name means by now, and for one call; resolving takes one a part.
-            return os.readlink(f"/proc/self/fd/{self.fd}")
-        except OSError:
-            return resolve(self.directory)
-
     def __exit__(self, *_: object) -> None:
+        self.fd = -1
         self._held.close()
 
     def install(self, name: str, dir_fd: int) -> None:
@@ -201,28 +219,32 @@ class Destination:
         Raises:
             StorageError: If what is there may not be replaced: a file takes the place of a file, a
                 directory that of a directory, either that of a link, and nothing that of a device; as
-                NameTakenError without overwrite.
+                NameTakenError without overwrite, which installing finds out once more, in one step.
         """
         try:
             present = os.stat(self.name, dir_fd=self.fd, follow_symlinks=False).st_mode
         except FileNotFoundError:
             present = 0
+        return self.mode_over(present, mode, directory=directory)
+
+    def mode_over(
+        self, present: int, mode: int | None, *, directory: bool, umask: Callable[[], int] = read_umask
+    ) -> int:
+        """Do as :meth:`mode_for`, where what is there has the mode *present*, 0 for nothing."""
+        if present and not self.overwrite:
+            taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise self.failure(taken, self.name) from taken
         if stat.S_ISLNK(present):
             present = 0
         if present:
-            self.refuse_to_replace(present, directory)
+            self._refuse_to_replace(present, directory)
         if mode is not None:
             return mode & 0o777
-        return present & 0o777 if present else (0o777 if directory else 0o666) & ~read_umask()
+        return present & 0o777 if present else (0o777 if directory else 0o666) & ~umask()
 
-    def refuse_to_replace(self, present: int, directory: bool) -> None:
-        """Refuse what :meth:`mode_for` refuses: a file, or a *directory*, in place of the mode *present*."""
+    def _refuse_to_replace(self, present: int, directory: bool) -> None:
         if stat.S_ISDIR(present) if directory else stat.S_ISREG(present):
-            # Without overwrite it is in the way too, which installing finds out in one step.
             return
-        if not self.overwrite:
-            taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            raise self.failure(taken, self.name) from taken
         if stat.S_ISDIR(present):
             words, code = "is a directory: name the file that it should become", errno.EISDIR
         elif stat.S_ISREG(present):
@@ -230,7 +252,7 @@ class Destination:
         else:
             words = "is a device, pipe or socket, which publishing would replace: name another place"
             code = errno.EINVAL
-        raise StorageError(f"{escape(self.path)!r} {words}", errno=code, path=self.path)
+        raise StorageError(f"{escape(self.path)!r} {words}", errno=code, path=self.path, scope=self.scope)
 
     @contextmanager
     def beside(self) -> Iterator[str]:
@@ -283,42 +305,23 @@ class Destination:
         """Return our error for what the system said when *shown* was published."""
         what = f"nothing can be published as {escape(self.path)!r}"
         code = error.errno or errno.EIO
+        about: Any = {"path": self.path, "scope": self.scope, "cause": error}
         if code == errno.EEXIST:
-            return NameTakenError(
-                f"{what}: something is there already, and overwrite is False", path=self.path, cause=error
-            )
+            return NameTakenError(f"{what}: something is there already, and overwrite is False", **about)
         if code in (errno.ENOENT, errno.ENOTDIR) and not os.path.isdir(self.directory):
-            return PathMissingError(
-                f"{what}: its directory {escape(self.directory)!r} is not there", path=self.path, cause=error
-            )
+            return PathMissingError(f"{what}: its directory {escape(self.directory)!r} is not there", **about)
         if code == errno.ENOENT:
-            return PathMissingError(
-                f"{escape(shown)!r} is not there, so it cannot be published", path=self.path, cause=error
-            )
-        if code == errno.ELOOP:
-            return StorageError(
-                f"{what}: {escape(shown)!r} is a link, not a file", errno=code, path=self.path, cause=error
-            )
+            return PathMissingError(f"{escape(shown)!r} is not there, so it cannot be published", **about)
+        if code == errno.ELOOP and os.path.isdir(self.directory):
+            return StorageError(f"{what}: {escape(shown)!r} is a link, not a file", errno=code, **about)
         own_words = "" if error.strerror == os.strerror(code) else f"{escape(shown)!r} is {error.strerror}"
         hint = _HINTS.get(code, own_words)
-        return storage_error(error, what, path=self.path, hint=hint)
+        return storage_error(error, what, path=self.path, scope=self.scope, hint=hint)
 
 
 _HINTS = {
     errno.ENOTEMPTY: "a directory with something in it is never replaced; remove it, or name another place"
 }
-
-
-def read_umask() -> int:
-    """Return the umask without setting it, which would change it for all other threads meanwhile."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            for line in file:
-                if line.startswith("Umask:"):
-                    return int(line.split()[1], 8)
-    except (OSError, ValueError):
-        pass
-    return 0o022
 
 
 def remove_quietly(name: str, dir_fd: int) -> None:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from tempscope import _log
 from tempscope.errors import LeaseLostError
 from tempscope.storages import _lock
-from tempscope.storages._base import resolve
 from tempscope.storages._descriptor import Descriptor, close_own, identity_of, is_own
 from tempscope.storages._failure import storage_error
 from tempscope.storages._journal import JOURNAL, Journal
@@ -56,7 +55,6 @@ class Instance:
         "_lock",
         "_names",
         "_opened_areas",
-        "_real_path",
         "identity",
         "journal",
         "lost",
@@ -83,7 +81,6 @@ class Instance:
         self._descriptor = descriptor
         self._lock = threading.RLock()
         self._names: Iterator[int] = itertools.count(1)
-        self._real_path = ""
         self._opened_areas: deque[AreaDirectory] = deque()
         self._lent: dict[str, tuple[Descriptor, tuple[int, int]]] = {}
         self.strips_owner_bits = write_owner(descriptor.fd, self.owner)
@@ -93,13 +90,6 @@ class Instance:
     def fd(self) -> int:
         """The instance directory's descriptor, which carries the lease."""
         return self._descriptor.fd
-
-    @property
-    def real_path(self) -> str:
-        """Its path without links, looked up once; raises OSError if nobody can tell."""
-        if not self._real_path:
-            self._real_path = resolve(self.path)
-        return self._real_path
 
     def next_name(self) -> str:
         """Return a name for a new area; unique in this instance."""

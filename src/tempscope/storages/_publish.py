@@ -155,7 +155,13 @@ def _name(content: int, destination: Destination, mode: int, progress: Progress 
         os.fsync(content)
     if give_name(content, destination):
         return
-    with Descriptor.open(f"/proc/self/fd/{content}", os.O_RDONLY) as again, destination.beside() as beside:
+    try:
+        again = Descriptor.open(f"/proc/self/fd/{content}", os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise OSError(
+            errno.EOPNOTSUPP, "without a name, and without /proc nobody can give it one or read it again"
+        ) from error
+    with again, destination.beside() as beside:
         _copy(again.fd, beside, destination.fd, mode, destination, progress)
         destination.install(beside, destination.fd)
 

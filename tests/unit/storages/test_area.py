@@ -555,27 +555,62 @@ def test_a_destination_that_cannot_be_looked_at(
     path = made.create_file("f")
     options: dict[str, Any] = {"overwrite": True, "durable": False, "mode": None, "progress": None}
 
-    lstat = os.lstat
+    lstat, readlink = os.lstat, os.readlink
 
-    def refuse(place: Any, **options: Any) -> os.stat_result:
-        if place == str(tmp_path):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return lstat(place, **options)
+    def failing(really: Any, broken: str) -> Any:
+        def call(place: Any, **options: Any) -> Any:
+            if str(place).startswith(broken):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return really(place, **options)
+
+        return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "lstat", refuse)
+        patch.setattr(os, "lstat", failing(lstat, str(tmp_path)))
+        patch.setattr(os, "readlink", failing(readlink, "/proc/"))
         with pytest.raises(StorageError, match="nobody can tell whether") as caught:
             made.give_out(path, tmp_path / "product", **options)
-    assert caught.value.errno == errno.EIO
+    assert (caught.value.errno, caught.value.scope) == (errno.EIO, "the job")
     assert path.exists()
 
 
 def test_publishing_when_the_base_has_another_name(made: LocalArea, tmp_path: Path) -> None:
-    """A base directory that was renamed meanwhile is no obstacle: what is open is what counts."""
-    (tmp_path / "disk").rename(tmp_path / "renamed")
+    """A base that was renamed, and linked to by its old name, is no obstacle; what is open counts."""
     options: dict[str, Any] = {"overwrite": True, "durable": False, "mode": None, "progress": None}
+    made.give_out(made.create_file("first"), tmp_path / "product", **options)
+    (tmp_path / "disk").rename(tmp_path / "renamed")
+    below = made.directory.relative_to(tmp_path / "disk")
+    for link in (False, True):
+        if link:
+            (tmp_path / "disk").symlink_to("renamed")
+        for inside in (tmp_path / "renamed" / below, *([made.directory] if link else [])):
+            with pytest.raises(ForeignPathError, match="inside the scope"):
+                made.give_out(made.directory / "file", inside / "x", **options)
+    with pytest.raises(ForeignPathError, match="inside the scope"):
+        made.give_out(made.directory / "file", made.directory / "no" / "x", **options)
     made.give_out(made.directory / "file", tmp_path / "product", **options)
     assert (tmp_path / "product").read_bytes() == b"content"
+    (tmp_path / "disk").unlink()
+
+
+def test_publishing_by_a_path_that_is_not_absolute(
+    made: LocalArea, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative destination, which the protocol forbids, is at least where it says."""
+    monkeypatch.chdir(tmp_path)
+    options: dict[str, Any] = {"overwrite": True, "durable": False, "mode": None, "progress": None}
+    made.give_out(made.directory / "file", Path("product"), **options)
+    assert (tmp_path / "product").read_bytes() == b"content"
+
+
+def test_a_destination_that_leads_in_circles(made: LocalArea, tmp_path: Path) -> None:
+    """A loop of links in the destination's path is not blamed on what is published."""
+    (tmp_path / "loop").symlink_to("loop")
+    options: dict[str, Any] = {"overwrite": True, "durable": True, "mode": None, "progress": None}
+    with pytest.raises(StorageError, match="Too many levels") as caught:
+        made.give_out(made.directory / "file", tmp_path / "loop" / "x", **options)
+    assert caught.value.path == str(tmp_path / "loop" / "x")
+    assert (made.directory / "file").exists()
 
 
 def test_giving_up(made: LocalArea, storage: LocalDiskStorage, root: Path) -> None:

@@ -63,6 +63,40 @@ def test_it_gets_its_name_in_one_step(content, out, mocker):
     assert (out / "done").read_bytes() == b"newer"
 
 
+def test_what_comes_at_the_last_moment_stays(content, out, monkeypatch):
+    """Row 107: the check and the naming are one step: what comes after we looked stays without overwrite."""
+    really = os.link
+
+    def late(*args: Any, **options: Any) -> None:
+        (out / "done").write_bytes(b"theirs")
+        really(*args, **options)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(NameTakenError):
+        publish(content, out / "done", overwrite=False)
+    assert (out / "done").read_bytes() == b"theirs"
+
+
+def test_without_proc_it_is_said_what_is_wrong(content, out, monkeypatch):
+    """Without /proc an open file can get no name, and it is not the file that is missing."""
+
+    def without_proc(really: Any) -> Any:
+        def call(path: str, *args: Any, **options: Any) -> Any:
+            if str(path).startswith("/proc/"):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            return really(path, *args, **options)
+
+        return call
+
+    for name in ("link", "open"):
+        monkeypatch.setattr(os, name, without_proc(getattr(os, name)))
+    with pytest.raises(StorageError, match="without /proc nobody can give it one") as caught:
+        publish(content, out / "done")
+    assert caught.value.errno == errno.EOPNOTSUPP
+    assert os.listdir(out) == []
+    assert stat.S_IMODE(os.fstat(content).st_mode) == 0o600
+
+
 def test_what_is_there_is_replaced_or_not(content, out):
     """Row 107: linking refuses what is there; with overwrite a second name takes its place by a rename."""
     (out / "done").write_bytes(b"old")

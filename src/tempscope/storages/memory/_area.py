@@ -190,7 +190,9 @@ class MemoryArea:
                 f"{destination.display!r} is inside the scope: publish to a place that outlives it",
                 path=destination,
             )
-        with tree.volume.lock, target.volume.lock:
+        # In one order for all: two jobs of two storages may publish to each other.
+        first, second = sorted((tree.volume, target.volume), key=id)
+        with first.lock, second.lock:
             self._find(names)
             move_out(MemoryPath.of(tree, names), destination, overwrite=overwrite, mode=mode)
         return destination

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from tempscope._names import RESERVED_PREFIX
 from tempscope.errors import StorageError
 from tempscope.protocols import Progress
 from tempscope.storages._descriptor import Descriptor
 from tempscope.storages._destination import Destination
 from tempscope.storages._publish import give_name
+from tempscope.storages._token import new_token
 from tempscope.storages._unnamed import open_without_name
 from tempscope.storages.memory._path import MemoryPath
+from tempscope.storages.memory._remove import remove
 
 
 __all__ = ["give_out", "move_out"]
@@ -27,6 +32,9 @@ _CREATE = (
     os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )  # fmt: skip
+
+# mypy takes the first of its overloads, which is of text.
+_open_to_write: Any = partial(open, mode="wb")
 
 
 def give_out(
@@ -75,20 +83,57 @@ def move_out(path: MemoryPath, destination: MemoryPath, *, overwrite: bool, mode
         StorageError: If it cannot be; it is still where it was, the destination too.
     """
     place = Destination(destination.display, overwrite, durable=False)
+    volume = destination._tree.volume
     try:
-        found = destination.stat() if destination.exists() else None
-        if found is not None:
-            if not overwrite:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            place.refuse_to_replace(found.st_mode, path.is_dir())
-        moved = path.move(destination)
-        if moved.is_file():
-            inherited = destination._tree.volume.masked(0o666) if found is None else found.st_mode
-            moved.chmod((inherited if mode is None else mode) & 0o777)
+        if not destination._names:
+            raise StorageError(
+                f"{destination.display!r} is a scope's own directory: name a place in it",
+                errno=errno.EISDIR,
+                path=destination,
+            )
+        if not destination.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        directory = path.is_dir()
+        present = _mode_of(destination)
+        bits = place.mode_over(present, mode, directory=directory, umask=lambda: ~volume.masked(0o777))
+        if directory and stat.S_ISLNK(present):
+            raise StorageError(
+                f"{destination.display!r} is a link, which no directory replaces in memory: remove it",
+                errno=errno.ENOTDIR,
+                path=destination,
+            )
+        _rename(path, destination)
+        destination.chmod(bits)
     except StorageError:
         raise
     except OSError as error:
         raise place.failure(error, path.display) from error
+
+
+def _mode_of(path: MemoryPath) -> int:
+    try:
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def _rename(path: MemoryPath, destination: MemoryPath) -> None:
+    try:
+        path.replace(destination)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    else:
+        return
+    # Of two storages: whole before it has the name, so that what was there stays if there is no room.
+    beside = destination.with_name(f"{RESERVED_PREFIX}{new_token()}")
+    try:
+        path.copy(beside, follow_symlinks=False, preserve_metadata=True)
+        beside.replace(destination)
+    except BaseException:
+        remove(beside._tree, beside._names)
+        raise
+    remove(path._tree, path._names)
 
 
 class _Writer:
@@ -110,29 +155,29 @@ class _Writer:
         if copy is None:
             return False
         with copy:
-            self._fill(path, copy)
-            os.fchmod(copy.fileno(), mode)
-            if self._durable:
-                os.fsync(copy.fileno())
+            self._fill(path, copy, mode)
             named = give_name(copy.fileno(), place)
         self._done = self._done if named else 0
         return named
 
     def file(self, path: Path, place: str, mode: int) -> None:
-        with open(os.open(place, _CREATE, 0o600), "wb") as copy:
-            self._fill(path, copy)
-            os.chmod(place, mode)
-            if self._durable:
-                os.fsync(copy.fileno())
+        # One call into C: no signal handler can lose the descriptor on its way into the file.
+        [copy] = map(_open_to_write, map(partial(os.open, mode=0o600), [place], [_CREATE]))
+        with copy:
+            self._fill(path, copy, mode)
 
-    def _fill(self, path: Path, copy: IO[bytes]) -> None:
+    def _fill(self, path: Path, copy: IO[bytes], mode: int) -> None:
         with path.open("rb", buffering=0) as content:
             while piece := content.read(_BUFFER):
                 copy.write(piece)
+                # Told of is only what is there, and closing must have nothing more to say.
+                copy.flush()
                 self._done += len(piece)
                 if self._progress is not None:
                     self._progress(self._done, max(self._total, self._done))
-        copy.flush()
+        os.fchmod(copy.fileno(), mode)
+        if self._durable:
+            os.fsync(copy.fileno())
 
     def tree(self, top: MemoryPath, place: str, mode: int) -> None:
         waiting: list[tuple[Path, str, int]] = [(top, place, mode)]
