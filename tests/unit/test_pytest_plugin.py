@@ -6,19 +6,23 @@ Each test here runs a session of its own, with a test module written for it.
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
-from tempscope import _open_scopes, container  # noqa: F401 -- not anew in each session
+from tempscope import MemoryStorage, StorageError, TempScopes, _open_scopes, container  # noqa: F401 -- not anew in each session
 from tempscope._pytest import files, leaks, overrides, watch  # noqa: F401 -- likewise
 from tempscope.manager import TempFileManager
+from tempscope.storages.memory._area import MemoryArea
 
 
 pytest_plugins = ["pytester"]
@@ -496,6 +500,13 @@ LEAKS = {
         "held.append(TempScopes(tempscope.MemoryStorage()).open('job')); held[-1].new_file()",
         "scope 'job' is open, its files in *",
     ),
+    "on no directory": (
+        (
+            "held.append(TempScopes(tempscope.LocalDiskStorage(__file__)).open('job'));"
+            " pytest.raises(tempscope.BaseDirectoryError, held[-1].new_file)"
+        ),
+        "scope 'job' is open",
+    ),
     "entered": ("held.append(TempFileManager(name='job')); held[-1].__enter__()", "scope 'job' is open"),
     "standalone with files": (
         "TempFileManager(name='job').new_file()",
@@ -540,6 +551,14 @@ def test_each_kind_of_leak_is_told(kind: str, sessions: Sessions, own_base_dir: 
             "    made at test_it.py:* in test_it: helper()",
         ]
     )
+
+
+def test_a_storage_that_cannot_tell(mocker: MockerFixture) -> None:
+    """A scope is told of all the same where nobody can tell its files; nothing is raised."""
+    with TempScopes(MemoryStorage()).open("job") as job:
+        job.new_file()
+        mocker.patch.object(MemoryArea, "usage", side_effect=StorageError("no", errno=errno.EIO))
+        assert watch._open_scope(weakref.ref(job)) == ("scope 'job' is open", None)
 
 
 FINE = {

@@ -23,7 +23,10 @@ import attrs
 
 from tempscope import _open_scopes
 from tempscope._scope import Scope
+from tempscope.errors import TempscopeError
 from tempscope.manager import TempFileManager
+from tempscope.model import Usage
+from tempscope.protocols import TempArea
 
 
 __all__ = ["Owner", "Trace", "Watch"]
@@ -173,8 +176,18 @@ def _open_scope(reference: weakref.ref[Scope]) -> tuple[str, str | None] | None:
     scope = reference()
     if scope is None or scope.closed or (scope._standalone and not scope._has_files and not scope._entered):
         return None
-    directory = "" if scope._area is None else f", its files in {_displayed(scope._area.directory)}"
-    return f"scope {scope._shown!r} is open{directory}", None
+    return f"scope {scope._shown!r} is open{_where_files_are(scope._area)}", None
+
+
+def _where_files_are(area: TempArea | None) -> str:
+    try:
+        # Where there are none, asking for the directory would make it.
+        if area is None or area.usage() == Usage():
+            return ""
+        return f", its files in {_displayed(area.directory)}"
+    except TempscopeError:
+        # Its storage is closed, or cannot tell.
+        return ""
 
 
 def _displayed(path: Path) -> str:

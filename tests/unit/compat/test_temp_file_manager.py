@@ -22,6 +22,8 @@ from tempscope.compat import temp_file_manager as ours
 from .conftest import ORIGINALS, original
 
 
+pytestmark = pytest.mark.allow_temp_leaks("what this API makes lives until the process ends")
+
 Row = Callable[[ModuleType, Path], None]
 
 
