@@ -160,13 +160,14 @@ class MemoryArea:
             raise ForeignPathError(
                 f"{escape(target)!r} is inside the scope: publish to a place that outlives it",
                 path=destination,
+                scope=self._label(),
             )
         with self.tree.volume.lock:
             found = self._find(names)
         if isinstance(found, Path):
             self._spilled().give_out(found, Path(target), **options)
         else:
-            give_out(MemoryPath.of(self.tree, names), target, **options)
+            give_out(MemoryPath.of(self.tree, names), target, scope=self._label(), **options)
             with self.tree.volume.lock:
                 remove(self.tree, names)
         return Path(target)
@@ -189,12 +190,14 @@ class MemoryArea:
             raise ForeignPathError(
                 f"{destination.display!r} is inside the scope: publish to a place that outlives it",
                 path=destination,
+                scope=self._label(),
             )
         # In one order for all: two jobs of two storages may publish to each other.
         first, second = sorted((tree.volume, target.volume), key=id)
         with first.lock, second.lock:
             self._find(names)
-            move_out(MemoryPath.of(tree, names), destination, overwrite=overwrite, mode=mode)
+            path = MemoryPath.of(tree, names)
+            move_out(path, destination, overwrite=overwrite, mode=mode, scope=self._label())
         return destination
 
     def reserve_by(self, reserve: Callable[[int], AbstractContextManager[None]]) -> None:

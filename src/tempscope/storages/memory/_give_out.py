@@ -45,14 +45,15 @@ def give_out(
     durable: bool,
     mode: int | None,
     progress: Progress | None,
+    scope: str,
 ) -> None:
     """
-    Write *path* to the real *destination*, atomically; *path* stays.
+    Write *path* of the scope named *scope* to the real *destination*, atomically; *path* stays.
 
     Raises:
         StorageError: If it cannot be; nothing half-written is visible.
     """
-    place = Destination(destination, overwrite, durable)
+    place = Destination(destination, overwrite, durable, scope=scope)
     try:
         directory = path.is_dir()
         path.stat()
@@ -75,14 +76,18 @@ def give_out(
         raise place.failure(error, path.display) from error
 
 
-def move_out(path: MemoryPath, destination: MemoryPath, *, overwrite: bool, mode: int | None) -> None:
+def move_out(
+    path: MemoryPath, destination: MemoryPath, *, overwrite: bool, mode: int | None, scope: str
+) -> None:
     """
-    Move *path*, which is there, to *destination* in another scope; the caller holds the locks of both.
+    Move *path*, which is there in the scope named *scope*, to *destination* in another one.
+
+    The caller holds the locks of both.
 
     Raises:
         StorageError: If it cannot be; it is still where it was, the destination too.
     """
-    place = Destination(destination.display, overwrite, durable=False)
+    place = Destination(destination.display, overwrite, durable=False, scope=scope)
     volume = destination._tree.volume
     try:
         if not destination._names:
@@ -90,6 +95,7 @@ def move_out(path: MemoryPath, destination: MemoryPath, *, overwrite: bool, mode
                 f"{destination.display!r} is a scope's own directory: name a place in it",
                 errno=errno.EISDIR,
                 path=destination,
+                scope=scope,
             )
         if not destination.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -101,6 +107,7 @@ def move_out(path: MemoryPath, destination: MemoryPath, *, overwrite: bool, mode
                 f"{destination.display!r} is a link, which no directory replaces in memory: remove it",
                 errno=errno.ENOTDIR,
                 path=destination,
+                scope=scope,
             )
         _rename(path, destination)
         destination.chmod(bits)

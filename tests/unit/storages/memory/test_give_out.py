@@ -405,7 +405,7 @@ def test_bad_places_in_another_scope(area, other, kind, place, code, words):
     path = area.create_file("p") if kind == "file" else area.create_dir("p")
     with pytest.raises(StorageError, match=words) as caught:
         area.give_out(path, other / place, overwrite=True, durable=False, mode=None, progress=None)
-    assert caught.value.errno == code
+    assert (caught.value.errno, caught.value.scope) == (code, area._label())
     assert path.exists()
     assert sorted(p.name for p in other.rglob("*")) == ["full", "in", "taken"]
     assert (other / "taken").read_text() == "theirs"
