@@ -87,6 +87,11 @@ FALLBACKS = (
         "an umask that cannot be read counts as 022",
     ),
     Fallback(
+        "readlink",
+        r'"/proc/self/fd/\d+"',
+        "where the destination's directory, or the scope's, is now is resolved by its name instead",
+    ),
+    Fallback(
         "newfstatat",
         r'/outside/(source|holes|tree)", .*AT_SYMLINK_NOFOLLOW',
         "a staged source that cannot be looked at afterwards is not there to be deleted by its path either",

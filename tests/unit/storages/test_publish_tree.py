@@ -292,6 +292,21 @@ def test_a_claim_that_is_somebodys_by_now_stays(area, out, tmp_path, mocker, fat
     assert below(area.directory / "tree") == NAMES
 
 
+def test_what_comes_at_the_last_moment_stays(area, out, mocker):
+    """Without overwrite what comes after we looked stays: the check and the renaming are one step."""
+    really = _destination.rename_to_free
+
+    def late(*args: Any) -> None:
+        (out / "done").mkdir()
+        really(*args)
+
+    mocker.patch.object(_destination, "rename_to_free", late)
+    with pytest.raises(NameTakenError):
+        publish(area, out / "done", overwrite=False)
+    assert os.listdir(out / "done") == []
+    assert below(area.directory / "tree") == NAMES
+
+
 def test_an_error_of_the_exclusive_rename_is_raised(area, out, mocker):
     """An error that says nothing of the flags is raised at once."""
     mocker.patch.object(_destination, "rename_to_free", fails(errno.EIO))
