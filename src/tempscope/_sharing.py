@@ -8,8 +8,7 @@ import io
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -38,8 +37,7 @@ from tempscope.protocols import (
     TempArea,
     UnnamedFiles,
 )
-from tempscope.storages._base import resolve
-from tempscope.storages._destination import Destination
+from tempscope.storages._destination import Destination, Home
 from tempscope.storages._journal import OutsidePath
 from tempscope.storages._publish import publish_unnamed as name_open_file
 
@@ -254,10 +252,10 @@ def _copy_whole(file: IO[bytes], path: Path) -> None:
         file.seek(position)
 
 
-def _home_of(scope: Scope) -> Callable[[], str] | None:
+def _home_of(scope: Scope) -> Home | None:
     directory = scope._area_to_empty().directory
     # A path in memory as the destination was refused, or moved to the disk, before.
-    return partial(resolve, os.fspath(directory)) if type(directory) is type(Path()) else None
+    return Home(os.fspath(directory)) if type(directory) is type(Path()) else None
 
 
 def _journal_of(scope: Scope) -> _AreaJournal | None:

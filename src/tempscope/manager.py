@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeGuard, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tempscope import _current, _log, _shield
 from tempscope._closing import ChildExit, CleanUp, reasons
@@ -870,24 +870,27 @@ def _identity_of(source: Path) -> tuple[int, int] | None:
 
 
 def _as_source(source: str | os.PathLike[str]) -> Path:
-    return source if _is_plain(source) else _absolute(source, "source")
+    if isinstance(source, Path) and type(source) is _PLAIN_PATH:
+        # The way of most, and fast: a path that is absolute is taken as it is.
+        text = str(source)
+        if text[0] == "/" and "\0" not in text:
+            return source
+    return _absolute(source, "source")
 
 
 def _absolute(path: str | os.PathLike[str], what: str) -> Path:
     """Return *path* as an absolute path; one of a storage's own kind is one, and stays what it is."""
-    if _is_plain(path):
-        return Path(absolute(path, what)) if ".." in str(path) else path
-    if isinstance(path, Path) and type(path) is not _PLAIN_PATH and path.is_absolute():
+    if type(path) is str and _is_settled(path):
+        return Path(path)
+    plain = type(path) is _PLAIN_PATH
+    if isinstance(path, Path) and (_is_settled(str(path)) if plain else path.is_absolute()):
         return path
     return Path(absolute(path, what))
 
 
-def _is_plain(path: object) -> TypeGuard[Path]:
-    """Whether it is an absolute path already: most are, and this is fast."""
-    if type(path) is not _PLAIN_PATH:
-        return False
-    text = str(path)
-    return text[0] == "/" and "\0" not in text
+def _is_settled(text: str) -> bool:
+    """Whether it is absolute, and has nothing to be cut or refused: most paths are so, and this is fast."""
+    return text[:1] == os.sep == "/" and ".." not in text and "\0" not in text
 
 
 def _check_mode(mode: object) -> None:
@@ -917,4 +920,4 @@ def _check_callback(fn: object) -> None:
 
 def _as_path(path: str | os.PathLike[str]) -> Path:
     """Return *path* as a path; one of a storage's own kind stays what it is."""
-    return path if isinstance(path, Path) else Path(absolute(path, "path"))
+    return path if isinstance(path, Path) else _absolute(path, "path")

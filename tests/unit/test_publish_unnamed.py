@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import pytest
 
@@ -71,12 +72,14 @@ def test_a_link_does_not_lead_into_the_scope(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An open file is not published where nobody can tell whether that is inside the scope."""
-    lstat = os.lstat
 
-    def refuse(place: str, **options: object) -> os.stat_result:
-        if place == str(tmp_path):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return lstat(place, **options)  # type: ignore[arg-type]
+    def failing(really: Callable[..., Any], broken: str) -> Callable[..., Any]:
+        def call(place: str, **options: Any) -> Any:
+            if place.startswith(broken):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return really(place, **options)
+
+        return call
 
     with (
         LocalDiskStorage(tmp_path / "base") as storage,
@@ -84,7 +87,8 @@ def test_a_place_that_cannot_be_looked_at(tmp_path: Path, monkeypatch: pytest.Mo
         job.unnamed_file() as file,
         monkeypatch.context() as patch,
     ):
-        patch.setattr(os, "lstat", refuse)
+        patch.setattr(os, "lstat", failing(os.lstat, str(tmp_path)))
+        patch.setattr(os, "readlink", failing(os.readlink, "/proc/"))
         with pytest.raises(StorageError, match="nobody can tell whether") as caught:
             job.publish(file, tmp_path / "done")
     assert caught.value.errno == errno.EIO

@@ -24,10 +24,9 @@ from tempscope.errors import (
 from tempscope.model import Entry, Removal, ScopeRecord, Usage
 from tempscope.protocols import Progress, StagedFile
 from tempscope.storages._area_sharing import AreaSharing
-from tempscope.storages._base import real_path
 from tempscope.storages._delete import remove_contents, remove_entry
 from tempscope.storages._descriptor import Descriptor
-from tempscope.storages._destination import Destination
+from tempscope.storages._destination import Destination, Home
 from tempscope.storages._failure import storage_error
 from tempscope.storages._identity import Identity
 from tempscope.storages._instance import Instance, is_named
@@ -171,7 +170,7 @@ class LocalArea(AreaSharing):
                 overwrite,
                 durable,
                 self._instance.journal,
-                home=partial(real_path, parent.area_fd, self._path),
+                home=Home(self._path, parent.area_fd),
                 scope=self._label(),
             )
             publish(fd, name, place, mode=mode, progress=progress)
@@ -245,10 +244,8 @@ class LocalArea(AreaSharing):
         text = os.fspath(path)
         with self._lock:
             self._open()
-            prefix = f"{self._path}/"
-            names = [part for part in text[len(prefix) :].split("/") if part not in ("", ".")]
-            if not text.startswith(prefix) or not names or ".." in names:
-                raise self._foreign(path)
+            own, _, name = text.rpartition("/")
+            names = [name] if own == self._path and name not in _NO_NAMES else self._names_below(path)
             current = area = self._own_copy()
         for name in names[:-1]:
             try:
@@ -262,6 +259,13 @@ class LocalArea(AreaSharing):
                     ) from error
                 raise self._failed(error, text, "reached") from error
         return _Parent(current, names[-1], area)
+
+    def _names_below(self, path: Path) -> list[str]:
+        text, prefix = os.fspath(path), f"{self._path}/"
+        names = [part for part in text[len(prefix) :].split("/") if part not in ("", ".")]
+        if not text.startswith(prefix) or not names or ".." in names:
+            raise self._foreign(path)
+        return names
 
     def _foreign(self, path: Path) -> ForeignPathError:
         text = os.fspath(path)

@@ -12,7 +12,7 @@ from tempscope._names import escape
 from tempscope.errors import BaseDirectoryError
 
 
-__all__ = ["absolute", "check_base", "find_base", "real_path", "resolve"]
+__all__ = ["absolute", "check_base", "find_base", "real_path"]
 
 _SYSTEM = ("/tmp", "/var/tmp", "/usr/tmp")
 _ON_POSIX = os.name == "posix"
@@ -36,27 +36,22 @@ def absolute(path: str | os.PathLike[str], what: str) -> str:
         ) from error
 
 
-def real_path(fd: int, path: str) -> str:
+def real_path(fd: int | None, path: str) -> str:
     """
-    Return where the directory that is open as *fd*, and was opened as *path*, is now.
+    Return where the directory that is open as *fd*, and was opened as *path*, is now, without links.
+
+    With None where *path* leads; what is missing is taken as it is spelled.
 
     Raises:
         OSError: If nobody can tell.
     """
-    try:
-        # Whatever the name means by now, and for one call; resolving it takes one for each part.
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        return resolve(path)
-
-
-def resolve(path: str) -> str:
-    """
-    Return where *path* really is; what is missing is taken as it is spelled.
-
-    Raises:
-        OSError: If nobody can tell.
-    """
+    if fd is not None:
+        try:
+            # Whatever the name means by now, and for one call; resolving it takes one for each part.
+            return os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            # No /proc.
+            pass
     try:
         return os.path.realpath(path, strict=True)
     except (FileNotFoundError, NotADirectoryError):

@@ -12,15 +12,14 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import attrs
 
 from tempscope import _log
 from tempscope._names import RESERVED_PREFIX, escape
 from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError, StorageError
-from tempscope.storages._base import real_path, resolve
+from tempscope.storages._base import real_path
 from tempscope.storages._delete import remove_entry
 from tempscope.storages._descriptor import Descriptor, identity_of
 from tempscope.storages._failure import storage_error
@@ -29,7 +28,7 @@ from tempscope.storages._rename import exchange, rename_to_free
 from tempscope.storages._token import new_token
 
 
-__all__ = ["Destination", "ToldOfCopies", "read_umask", "remove_quietly"]
+__all__ = ["Destination", "Home", "ToldOfCopies", "read_umask", "remove_quietly"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
@@ -63,6 +62,19 @@ def read_umask() -> int:
     return 0o022
 
 
+class Home(NamedTuple):
+    """The directory of a scope, opened as *path* and open as *fd* if at all: what is in it ends with it."""
+
+    path: str
+    fd: int | None = None
+
+    def has(self, place: str) -> bool:
+        """Whether the real path *place*, which ends in a slash, is in it; OSError if nobody can tell."""
+        # The last part of its name stays, however its parents are moved, and most places have none such.
+        own = self.path.rpartition("/")[2]
+        return f"/{own}/" in place and place.startswith(f"{real_path(self.fd, self.path)}/")
+
+
 @attrs.define
 class Destination:
     """
@@ -77,8 +89,7 @@ class Destination:
 
         journal: Told of a copy that is being made beside the destination, for the sweep after a crash.
 
-        home: Returns where the directory of the scope really is, in which nothing outlives it; may raise
-            OSError.  None if the scope has none on a disk.
+        home: The directory of the scope; None if it has none on a disk.
 
         scope: The name of the scope, for errors.
 
@@ -92,7 +103,7 @@ class Destination:
     overwrite: bool
     durable: bool
     journal: ToldOfCopies | None = None
-    home: Callable[[], str] | None = None
+    home: Home | None = None
     scope: str | None = None
     directory: str = attrs.field(init=False)
     name: str = attrs.field(init=False)
@@ -108,20 +119,20 @@ class Destination:
             # Looking names up and making them needs less than reading the directory, which syncing it needs.
             self._held.reopen(self.directory, _DIRECTORY if self.durable else _LOOKUP)
             self.fd = self._held.fd
-            self._refuse_inside(partial(real_path, self.fd, self.directory))
+            self._refuse_inside(self.fd)
         except BaseException as error:
             self._held.close()
             if isinstance(error, OSError) and not isinstance(error, StorageError):
                 # Nobody shall mend what is inside the scope.
-                self._refuse_inside(partial(resolve, self.directory))
+                self._refuse_inside(None)
             raise
         return self
 
-    def _refuse_inside(self, where: Callable[[], str]) -> None:
+    def _refuse_inside(self, fd: int | None) -> None:
         if self.home is None:
             return
         try:
-            inside = f"{where()}/{self.name}/".startswith(f"{self.home()}/")
+            inside = self.home.has(f"{real_path(fd, self.directory)}/{self.name}/")
         except OSError as error:
             raise storage_error(
                 error,
