@@ -317,8 +317,8 @@ class CleanupFailed(TempscopeError, ExceptionGroup[Exception]):
     def __init__(self, message: str, exceptions: Sequence[Exception], **context: Any) -> None:
         super().__init__(message, **context)
 
-    # Narrower than BaseExceptionGroup.derive: a group of ours holds no BaseException.
-    def derive(self, excs: Sequence[Exception], /) -> CleanupFailed:  # type: ignore[override]  # see above
+    # The override is narrower than BaseExceptionGroup.derive: a group of ours holds no BaseException.
+    def derive(self, excs: Sequence[Exception], /) -> CleanupFailed:  # type: ignore[override]  # narrower
         """Return a group of the same kind over *excs*; :meth:`split` and ``except*`` call it."""
         return CleanupFailed(self._message, excs, path=self.path, scope=self.scope, cause=self.cause)
 

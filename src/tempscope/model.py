@@ -103,9 +103,9 @@ class Capability(enum.StrEnum):
     """Files that never had a name, and so cannot be left behind."""
 
 
-def _plain(value: object) -> Any:
+def _plain(value: Any) -> Any:
     if attrs.has(type(value)):
-        return value.to_dict() if hasattr(value, "to_dict") else attrs.asdict(value)  # type: ignore[arg-type]  # has() told
+        return value.to_dict() if hasattr(value, "to_dict") else attrs.asdict(value)
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     if isinstance(value, BaseException):
@@ -118,14 +118,13 @@ def _plain(value: object) -> Any:
     return value
 
 
+@attrs.frozen
 class Record:
     """Gives the records below their ``to_dict``."""
 
-    __slots__ = ()
-
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON types."""
-        fields = attrs.fields(type(self))  # type: ignore[arg-type]  # every record below is an attrs class
+        fields = attrs.fields(type(self))
         return {f.name: _plain(getattr(self, f.name)) for f in fields if f.metadata.get("plain", True)}
 
 

@@ -15,6 +15,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from tempscope.errors import (
+    BaseDirectoryError,
     CleanupFailed,
     ForeignPathError,
     NameTakenError,
@@ -394,6 +395,17 @@ def test_publish_moves_a_file_out(
         assert job.publish(str(path), "final.txt") == tmp_path / "final.txt"
         assert not path.exists()
     assert (tmp_path / "final.txt").read_text() == "done"
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_publish_to_a_path_that_is_not_settled(scopes: TempScopes, tmp_path: Path, kind: type) -> None:
+    """Dots are cut from a destination, whether text or path, before anything is looked up; NUL is refused."""
+    with scopes.open() as job:
+        path = job.new_file()
+        with pytest.raises(BaseDirectoryError, match="the destination"):
+            job.publish(path, kind(f"{tmp_path}/a\0b"))
+        assert job.publish(path, kind(f"{tmp_path}/gone/../done")) == tmp_path / "done"
+    assert (tmp_path / "done").exists()
 
 
 def test_publish_refuses_to_overwrite(scopes: TempScopes, tmp_path: Path) -> None:

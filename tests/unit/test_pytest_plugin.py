@@ -19,9 +19,12 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from tempscope import MemoryStorage, StorageError, TempScopes, _open_scopes, container  # noqa: F401 -- not anew in each session
+from tempscope import _open_scopes, container  # noqa: F401 -- not anew in each session
 from tempscope._pytest import files, leaks, overrides, watch  # noqa: F401 -- likewise
+from tempscope.errors import StorageError
 from tempscope.manager import TempFileManager
+from tempscope.scopes import TempScopes
+from tempscope.storages import LocalDiskStorage, MemoryStorage
 from tempscope.storages.memory._area import MemoryArea
 
 
@@ -551,6 +554,14 @@ def test_each_kind_of_leak_is_told(kind: str, sessions: Sessions, own_base_dir: 
             "    made at test_it.py:* in test_it: helper()",
         ]
     )
+
+
+def test_telling_makes_nothing(tmp_path: Path) -> None:
+    """A scope that made no file is told of without its directory, which asking for would make."""
+    with LocalDiskStorage(tmp_path / "base") as storage, TempScopes(storage).open("job") as job:
+        assert job._usable_area().usage().files == 0
+        assert watch._open_scope(weakref.ref(job)) == ("scope 'job' is open", None)
+        assert list(tmp_path.glob("base/*/i-*")) == []
 
 
 def test_a_storage_that_cannot_tell(mocker: MockerFixture) -> None:

@@ -13,10 +13,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Self
+from typing import IO, Any, Self
 
 
-__all__ = ["Descriptor", "Descriptors", "close_own", "identity_of", "is_own"]
+__all__ = ["Descriptor", "Descriptors", "close_own", "identity_of", "is_own", "open_file"]
 
 _consume: Callable[[Iterable[Any]], object] = deque(maxlen=0).extend
 
@@ -132,6 +132,18 @@ class Descriptor(_Owner):
 
     def __repr__(self) -> str:
         return f"<Descriptor {self._held[0] if self._held else 'closed'}>"
+
+
+def open_file(name: str, flags: int, mode: str, *, dir_fd: int | None = None) -> IO[Any]:
+    """
+    Open *name* relative to *dir_fd*, mode 0600 if it is made, as a file of Python's in *mode*.
+
+    Raises:
+        OSError: What ``os.open`` says.
+    """
+    opened = map(partial(os.open, mode=0o600, dir_fd=dir_fd), (name,), (flags,))
+    [file] = map(partial(open, mode=mode), opened)
+    return file
 
 
 def identity_of(fd: int) -> tuple[int, int]:

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import errno
 import os
-from functools import partial
 from typing import IO, Any
 
+from tempscope.storages._descriptor import open_file
 from tempscope.storages._token import new_token
 
 
@@ -38,7 +38,7 @@ def open_unnamed(dir_fd: int, mode: str) -> IO[Any]:
     file = open_without_name(dir_fd, mode)
     if file is None:
         name = f".tempscope-{new_token()}"
-        file = _open(name, _NAMED, dir_fd, mode)
+        file = open_file(name, _NAMED | _access(mode), mode, dir_fd=dir_fd)
         os.unlink(name, dir_fd=dir_fd)
     return file
 
@@ -52,15 +52,12 @@ def open_without_name(dir_fd: int, mode: str) -> IO[Any] | None:
     if not _TMPFILE:
         return None
     try:
-        return _open(".", _TMPFILE, dir_fd, mode)
+        return open_file(".", _TMPFILE | _access(mode), mode, dir_fd=dir_fd)
     except OSError as error:
         if error.errno not in _NO_TMPFILE:
             raise
         return None
 
 
-def _open(name: str, flags: int, dir_fd: int, mode: str) -> IO[Any]:
-    flags |= os.O_RDWR if "+" in mode else os.O_WRONLY
-    # One call into C: no signal handler can lose the descriptor on its way into the file.
-    [file] = map(partial(open, mode=mode), map(partial(os.open, mode=0o600, dir_fd=dir_fd), [name], [flags]))
-    return file
+def _access(mode: str) -> int:
+    return os.O_RDWR if "+" in mode else os.O_WRONLY

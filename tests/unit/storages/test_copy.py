@@ -196,3 +196,13 @@ def test_a_device_number_that_another_file_system_got_is_asked_again(tmp_path, m
         assert unable.knows(source.fileno(), target.fileno())
         monkeypatch.setattr(_copy, "_systems", lambda *_: (1, 2))
         assert not unable.knows(source.fileno(), target.fileno())
+
+
+def test_who_is_told_is_told_often(tmp_path, mocker):
+    """With progress the kernel is asked for 16 MiB at once, so that cancelling is soon; without for 64."""
+    (tmp_path / "source").write_bytes(b"x")
+    asked = mocker.spy(os, "copy_file_range")
+    for progress, most in ((lambda done, total: None, 16 * MIB), (None, 64 * MIB)):
+        asked.reset_mock()
+        copied(tmp_path / "source", tmp_path / "target", progress)
+        assert {call.args[2] for call in asked.call_args_list} == {most}

@@ -68,8 +68,8 @@ def test_several_close_together(tmp_path):
             os.fstat(second)
         assert held.open(".", os.O_RDONLY, dir_fd=first) == second
         assert os.path.sameopenfile(first, second)
-    held.finish()
     assert descriptors() == before
+    held.finish()
 
 
 def test_a_number_that_is_somebody_elses_is_forgotten_or_swapped(tmp_path):

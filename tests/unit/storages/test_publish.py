@@ -64,7 +64,9 @@ def publish(area: int, destination: Path, **options: Any) -> None:
 def mode_for(path: Path, mode: int | None) -> int:
     """Return the mode that a file published as *path* gets."""
     with Destination(str(path), True, True) as place:
-        return place.mode_for(mode)
+        bits = place.mode_for(mode)
+    assert place.fd == -1, "a number that may be somebody else's by now"
+    return bits
 
 
 def failing(*codes: int) -> Callable[..., Any]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from tempscope._names import RESERVED_PREFIX
 from tempscope.errors import StorageError
 from tempscope.protocols import Progress
-from tempscope.storages._descriptor import Descriptor
+from tempscope.storages._descriptor import Descriptor, open_file
 from tempscope.storages._destination import Destination
 from tempscope.storages._publish import give_name
 from tempscope.storages._token import new_token
@@ -32,9 +31,6 @@ _CREATE = (
     os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )  # fmt: skip
-
-# mypy takes the first of its overloads, which is of text.
-_open_to_write: Any = partial(open, mode="wb")
 
 
 def give_out(
@@ -168,9 +164,7 @@ class _Writer:
         return named
 
     def file(self, path: Path, place: str, mode: int) -> None:
-        # One call into C: no signal handler can lose the descriptor on its way into the file.
-        [copy] = map(_open_to_write, map(partial(os.open, mode=0o600), [place], [_CREATE]))
-        with copy:
+        with open_file(place, _CREATE, "wb") as copy:
             self._fill(path, copy, mode)
 
     def _fill(self, path: Path, copy: IO[bytes], mode: int) -> None:

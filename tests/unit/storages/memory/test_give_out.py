@@ -13,6 +13,13 @@ import pytest
 from tempscope.errors import ForeignPathError, NameTakenError, PathMissingError, StorageError, StorageFull
 from tempscope.storages import MemoryStorage, _destination, _unnamed
 from tempscope.storages.memory import _give_out
+from tempscope.storages.memory._transfer import set_times
+
+
+def give(area, path, destination, **changes):
+    """Publish *path* of *area* as most do, but for *changes*."""
+    usual = {"overwrite": True, "durable": False, "mode": None, "progress": None}
+    return area.give_out(path, destination, **usual | changes)
 
 
 @pytest.fixture(params=["memory", "disk"])
@@ -25,8 +32,8 @@ def publish(request, spill_area, tmp_path):
     (tmp_path / "out").mkdir()
 
     def publish(destination, path=path, *, overwrite=True, durable=False, mode=None, progress=None):
-        return spill_area.give_out(
-            path, destination, overwrite=overwrite, durable=durable, mode=mode, progress=progress
+        return give(
+            spill_area, path, destination, overwrite=overwrite, durable=durable, mode=mode, progress=progress
         )
 
     publish.path = path
@@ -113,6 +120,14 @@ def test_what_cannot_be_published_stays(publish, out, spill_area, tmp_path):
     assert os.listdir(out) == ["directory"]
 
 
+def test_a_destination_that_leads_in_circles(publish, out):
+    """A loop of links in the destination's path is not blamed on what is published."""
+    (out / "loop").symlink_to("loop")
+    with pytest.raises(StorageError, match="Too many levels"):
+        publish(out / "loop" / "final")
+    assert publish.path.read_bytes() == b"content"
+
+
 def test_inside_the_scope_is_no_destination(publish, spill_area):
     """A destination below the scope's own real place is refused."""
     with pytest.raises(ForeignPathError, match="outlives"):
@@ -135,7 +150,7 @@ def test_durable_syncs_the_file_before_and_the_directory_after_it_has_its_name(
     name = "rename" if way == "beside" else "link"
     really = getattr(os, name)
     monkeypatch.setattr(os, name, lambda *names, **fds: calls.append((name,)) or really(*names, **fds))
-    area.give_out(path, out / "final", overwrite=True, durable=durable, mode=None, progress=None)
+    give(area, path, out / "final", durable=durable)
     assert calls == ([("sync", False), (name,), ("sync", True)] if durable else [(name,)])
 
 
@@ -151,12 +166,11 @@ def test_progress_is_told_and_can_cancel(area, out, way):
         if done == 2 << 20:
             raise KeyboardInterrupt
 
-    options = {"overwrite": True, "durable": False, "mode": None}
     with pytest.raises(KeyboardInterrupt):
-        area.give_out(path, out / "final", progress=cancel, **options)
+        give(area, path, out / "final", progress=cancel)
     assert os.listdir(out) == []
     assert path.stat().st_size == 3 << 20
-    area.give_out(path, out / "final", progress=lambda *now: seen.append(now), **options)
+    give(area, path, out / "final", progress=lambda *now: seen.append(now))
     assert seen[:2] == [(1 << 20, 3 << 20), (2 << 20, 3 << 20)]
     assert seen[-1] == (3 << 20, 3 << 20)
 
@@ -167,9 +181,8 @@ def test_a_file_is_whole_before_it_has_a_name(area, out):
     path = area.create_file("file")
     path.write_bytes(bytes(2 << 20))
     seen = []
-    options = {"overwrite": True, "durable": False, "mode": None}
     for expected in ([], ["final"]):
-        area.give_out(path, out / "final", progress=lambda *_: seen.append(os.listdir(out)), **options)
+        give(area, path, out / "final", progress=lambda *_: seen.append(os.listdir(out)))
         assert seen == [expected, expected]
         seen.clear()
         path = area.create_file("file")
@@ -190,14 +203,7 @@ def test_what_cannot_be_named_is_written_again_beside(area, out, monkeypatch):
         return really(source, target, **options)
 
     monkeypatch.setattr(os, "link", without_proc)
-    area.give_out(
-        path,
-        out / "final",
-        overwrite=False,
-        durable=True,
-        mode=None,
-        progress=lambda *now: seen.append(now),
-    )
+    give(area, path, out / "final", overwrite=False, durable=True, progress=lambda *now: seen.append(now))
     assert (out / "final").stat().st_size == 2 << 20
     assert os.listdir(out) == ["final"]
     assert seen == [(1 << 20, 2 << 20), (2 << 20, 2 << 20)] * 2
@@ -214,7 +220,7 @@ def test_a_full_disk_leaves_nothing_half_written(area, out, way, monkeypatch):
 
     monkeypatch.setattr(os, "fchmod", fail)
     with pytest.raises(StorageFull):
-        area.give_out(path, out / "final", overwrite=True, durable=True, mode=None, progress=None)
+        give(area, path, out / "final", durable=True)
     assert os.listdir(out) == []
     assert path.read_bytes() == b"content"
 
@@ -235,14 +241,7 @@ def test_progress_is_told_of_what_is_there(area, out, monkeypatch):
     monkeypatch.setattr(_give_out, "open_without_name", lambda *_: io.BufferedWriter(Full()))
     seen = []
     with pytest.raises(StorageFull):
-        area.give_out(
-            path,
-            out / "final",
-            overwrite=True,
-            durable=False,
-            mode=None,
-            progress=lambda *now: seen.append(now),
-        )
+        give(area, path, out / "final", progress=lambda *now: seen.append(now))
     assert seen == []
 
 
@@ -259,14 +258,13 @@ def test_a_file_system_without_hard_links_still_refuses_what_is_there(area, out,
         raise OSError(next(codes), "no links")
 
     monkeypatch.setattr(os, "link", fail)
-    options = {"overwrite": False, "durable": False, "mode": None, "progress": None}
     with pytest.raises(NameTakenError):
-        area.give_out(path, out / "taken", **options)
-    area.give_out(path, out / "final", **options)
+        give(area, path, out / "taken", overwrite=False)
+    give(area, path, out / "final", overwrite=False)
     assert (out / "final").read_bytes() == b"content"
     assert (out / "taken").read_text() == "old"
     with pytest.raises(StorageError):
-        area.give_out(area.create_file("other"), out / "third", **options)
+        give(area, area.create_file("other"), out / "third", overwrite=False)
     assert sorted(os.listdir(out)) == ["final", "taken"]
 
 
@@ -288,7 +286,8 @@ def test_a_directory_is_published_whole(overwrite, spill_area, top, out):
     """A directory goes out with all in it, links as links, and is gone here."""
     out.mkdir()
     seen = []
-    spill_area.give_out(
+    give(
+        spill_area,
         top,
         out / "final",
         overwrite=overwrite,
@@ -311,7 +310,7 @@ def test_a_directory_in_use_is_not_replaced(overwrite, spill_area, top, out):
     (out / "final").mkdir(parents=True)
     (out / "final" / "old").write_text("old")
     with pytest.raises(StorageError):
-        spill_area.give_out(top, out / "final", overwrite=overwrite, durable=False, mode=None, progress=None)
+        give(spill_area, top, out / "final", overwrite=overwrite)
     assert os.listdir(out) == ["final"]
     assert os.listdir(out / "final") == ["old"]
     assert (top / "sub" / "file").exists()
@@ -330,7 +329,7 @@ def test_a_claimed_directory_is_given_back(spill_area, top, out, monkeypatch):
     monkeypatch.setattr(_destination, "rename_to_free", cannot)
     monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(StorageError):
-        spill_area.give_out(top, out / "final", overwrite=False, durable=False, mode=None, progress=None)
+        give(spill_area, top, out / "final", overwrite=False)
     assert os.listdir(out) == []
 
 
@@ -354,35 +353,36 @@ def second():
 
 def test_to_another_scope_it_stays_in_memory(area, other):
     """A destination in another scope's area takes the file without a disk, by the same rules."""
-    options = {"durable": True, "progress": None}
     path = area.create_file("file")
     path.write_text("content")
-    other._tree.volume._umask = 0o022
-    assert area.give_out(path, other / "final", overwrite=False, mode=None, **options) is not None
+    set_times(path, 1, 2)
+    other._tree.volume._umask = 0o027
+    assert give(area, path, other / "final", overwrite=False, durable=True) is not None
     assert (other / "final").read_text() == "content"
-    assert stat.S_IMODE((other / "final").stat().st_mode) == 0o644
+    assert stat.S_IMODE((other / "final").stat().st_mode) == 0o640
+    assert (other / "final").stat().st_mtime_ns == 2
     assert not path.exists()
     second = area.create_file("second")
     with pytest.raises(NameTakenError):
-        area.give_out(second, other / "final", overwrite=False, mode=None, **options)
+        give(area, second, other / "final", overwrite=False)
     (other / "final").chmod(0o604)
-    area.give_out(second, other / "final", overwrite=True, mode=None, **options)
+    give(area, second, other / "final")
     assert stat.S_IMODE((other / "final").stat().st_mode) == 0o604
-    area.give_out(area.create_file("third"), other / "final", overwrite=True, mode=0o600, **options)
+    give(area, area.create_file("third"), other / "final", mode=0o600)
     assert stat.S_IMODE((other / "final").stat().st_mode) == 0o600
     for mode, result in ((None, 0o755), (0o750, 0o750)):
         directory = area.create_dir(f"dir {mode}")
         (directory / "in").touch()
         (other / f"dir {mode}").mkdir()
-        area.give_out(directory, other / f"dir {mode}", overwrite=True, mode=mode, **options)
+        give(area, directory, other / f"dir {mode}", mode=mode)
         assert (other / f"dir {mode}" / "in").exists()
         (other / f"dir {mode}" / "in").unlink()
         (other / f"dir {mode}").chmod(0o755 if mode is None else 0o700)
         again = area.create_dir(f"again {mode}")
-        area.give_out(again, other / f"dir {mode}", overwrite=True, mode=mode, **options)
+        give(area, again, other / f"dir {mode}", mode=mode)
         assert stat.S_IMODE((other / f"dir {mode}").stat().st_mode) == result
     with pytest.raises(ForeignPathError):
-        area.give_out(area.create_file("x"), area.directory / "y", overwrite=True, mode=None, **options)
+        give(area, area.create_file("x"), area.directory / "y")
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_bad_places_in_another_scope(area, other, kind, place, code, words):
     (other / "taken").write_text("theirs")
     path = area.create_file("p") if kind == "file" else area.create_dir("p")
     with pytest.raises(StorageError, match=words) as caught:
-        area.give_out(path, other / place, overwrite=True, durable=False, mode=None, progress=None)
+        give(area, path, other / place)
     assert (caught.value.errno, caught.value.scope) == (code, area._label())
     assert path.exists()
     assert sorted(p.name for p in other.rglob("*")) == ["full", "in", "taken"]
@@ -418,11 +418,10 @@ def test_no_room_in_another_storage(area, second, record):
     top = area.create_dir("top")
     (top / "small").write_bytes(b"x")
     (top / "large").write_bytes(bytes(200))
-    options = {"overwrite": True, "durable": False, "mode": None, "progress": None}
     with pytest.raises(StorageFull):
-        area.give_out(top / "large", there / "final", **options)
+        give(area, top / "large", there / "final")
     with pytest.raises(StorageFull):
-        area.give_out(top, there / "directory", **options)
+        give(area, top, there / "directory")
     assert (there / "final").read_bytes() == b"old"
     assert [path.name for path in there.iterdir()] == ["final"]
     assert (top / "large").stat().st_size == 200
@@ -433,18 +432,17 @@ def test_links_in_another_scope(spilling, record):
     area, there = spilling.open_area(record()), spilling.open_area(record()).directory
     there._tree.volume._umask = 0o022
     (there / "directory").mkdir()
-    options = {"durable": False, "mode": None, "progress": None}
     for target in ("directory", "nowhere"):
         link = there / f"to {target}"
         link.symlink_to(target)
         path = area.create_file(f"for {target}")
         with pytest.raises(NameTakenError):
-            area.give_out(path, link, overwrite=False, **options)
+            give(area, path, link, overwrite=False)
         directory = area.create_dir(f"dir for {target}")
         with pytest.raises(StorageError, match="is a link, which no directory replaces"):
-            area.give_out(directory, link, overwrite=True, **options)
+            give(area, directory, link)
         assert link.is_symlink()
-        area.give_out(path, link, overwrite=True, **options)
+        give(area, path, link)
         assert not link.is_symlink()
         assert stat.S_IMODE(link.stat().st_mode) == 0o644
     assert (there / "directory").is_dir()
@@ -472,7 +470,6 @@ def test_two_storages_publish_to_each_other(area, second, record, mocker):
 
     for name, each in (("one", area), ("two", there)):
         mocker.patch.object(each.tree.volume, "lock", Watched(name, each.tree.volume.lock))
-    options = {"overwrite": True, "durable": False, "mode": None, "progress": None}
-    area.give_out(one, there.directory / "one", **options)
-    there.give_out(two, area.directory / "two", **options)
+    give(area, one, there.directory / "one")
+    give(there, two, area.directory / "two")
     assert (two.exists(), len(orders)) == (False, 1)
